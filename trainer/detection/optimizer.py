@@ -1,0 +1,141 @@
+"""What moves the weights: parameter groups, the schedule with its warm-up, and the moving average that is evaluated."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from trainer.api import DataError
+from trainer.detection.recipe import Recipe
+
+NOMINAL_BATCH = 64  # the batch for which YOLOv5's weight_decay is meant
+MEMORY_SHARE = 0.1  # of all updates, that the moving average remembers
+FULL_WARMUP_FROM_EPOCHS = 30  # shorter runs warm up for a proportionally shorter time
+
+Norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe, name: str, batch: int) -> torch.optim.Optimizer:
+    """Three groups as in YOLOv5 v6.2+: biases first, then decayed weights, then the weights of norms.
+
+    SGD has Nesterov momentum; Adam and AdamW take `momentum` as beta1. The decay grows with the batch (batch / 64).
+    """
+    biases: list[nn.Parameter] = []
+    weights: list[nn.Parameter] = []
+    norms: list[nn.Parameter] = []
+    for module in model.modules():
+        for key, parameter in module.named_parameters(recurse=False):
+            group = biases if key == "bias" else norms if isinstance(module, Norms) else weights
+            group.append(parameter)
+    decay = recipe.weight_decay * batch / NOMINAL_BATCH
+    groups = [
+        {"params": biases, "weight_decay": 0.0},
+        {"params": weights, "weight_decay": decay},
+        {"params": norms, "weight_decay": 0.0},
+    ]
+    return OPTIMIZERS[name](groups, recipe)
+
+
+def _sgd(groups: list[dict[str, object]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=recipe.lr0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _adam(groups: list[dict[str, object]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, lr=recipe.lr0, betas=(recipe.momentum, 0.999))
+
+
+def _adamw(groups: list[dict[str, object]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=recipe.lr0, betas=(recipe.momentum, 0.999))
+
+
+OPTIMIZERS: Mapping[str, Callable[[list[dict[str, object]], Recipe], torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adam": _adam,
+    "adamw": _adamw,
+}
+
+
+def linear(progress: float, lrf: float) -> float:
+    """From 1 at progress 0 to lrf at progress 1, straight."""
+    return 1.0 - progress * (1.0 - lrf)
+
+
+def cosine(progress: float, lrf: float) -> float:
+    """From 1 at progress 0 to lrf at progress 1, along half a cosine."""
+    return lrf + (1.0 - lrf) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+SCHEDULES: Mapping[str, Callable[[float, float], float]] = {"linear": linear, "cosine": cosine}
+
+
+def check_names(optimizer: str, schedule: str) -> None:
+    """DataError for an optimizer or a schedule that is not ours."""
+    for kind, name, known in (("optimizer", optimizer, OPTIMIZERS), ("schedule", schedule, SCHEDULES)):
+        if name not in known:
+            raise DataError(f"unknown {kind} '{name}'; it is one of {', '.join(known)}")
+
+
+def warmup_epochs(recipe: Recipe, epochs: int) -> float:
+    """How many epochs the warm-up takes: `warmup_epochs` in a run of 30 or more, in proportion in a shorter one.
+
+    The trainers' floor of 100 or 1000 updates swallows a short run whole; a share of the run keeps the hyp alive in it.
+    """
+    return recipe.warmup_epochs * min(1.0, epochs / FULL_WARMUP_FROM_EPOCHS)
+
+
+class Schedule:
+    """Sets learning rates and momentum before every update; the rate moves with each update, not in steps of an epoch."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, name: str, epochs: int, steps: int) -> None:
+        """`steps` is the number of updates in one epoch."""
+        self.optimizer = optimizer
+        self.recipe = recipe
+        self.shape = SCHEDULES[name]
+        self.total = max(1, epochs * steps - 1)
+        self.warmup = warmup_epochs(recipe, epochs) * steps
+
+    def set(self, update: int) -> None:
+        """Prepare the optimizer for the update of this number, from 0."""
+        recipe = self.recipe
+        rate = recipe.lr0 * self.shape(min(1.0, update / self.total), recipe.lrf)
+        warm = min(1.0, update / self.warmup) if self.warmup > 0 else 1.0
+        momentum = _between(recipe.warmup_momentum, recipe.momentum, warm)
+        for index, group in enumerate(self.optimizer.param_groups):
+            start = recipe.warmup_bias_lr if index == 0 else 0.0  # group 0 holds the biases
+            group["lr"] = _between(start, rate, warm)
+            if "betas" in group:
+                group["betas"] = (momentum, group["betas"][1])
+            else:
+                group["momentum"] = momentum
+
+
+def _between(start: float, end: float, share: float) -> float:
+    return start + (end - start) * share
+
+
+class Average:
+    """An exponential moving average of weights and running statistics: what is evaluated and saved.
+
+    Its memory is a tenth of the run, at most 10,000 updates (the decay of 0.9999 that YOLOv5 uses), and it ramps up
+    from the first update on, so that it also serves a run of a few hundred updates.
+    """
+
+    def __init__(self, model: nn.Module, updates: int) -> None:
+        """`updates` is the length of the whole run."""
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = 1.0 - 1.0 / min(10_000.0, max(2.0, updates * MEMORY_SHARE))
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1.0 - decay)
+            else:
+                mine.copy_(theirs)

@@ -1,0 +1,89 @@
+"""Recipe: the hyps that the built-in core understands, typed, with the defaults of YOLOv5 v7.0 (hyp.scratch-low)."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from trainer.api import Hyp, TrainerError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training's hyperparameters. Names and meanings are YOLOv5's; gains are stored unscaled (see loss.py).
+
+    Rates and shares lie in [0, 1]; `degrees` and `shear` are degrees, `translate` and `scale` shares of the picture,
+    `warmup_epochs` is counted in epochs of a run of 30 or more and shrinks in proportion with shorter ones.
+    """
+
+    lr0: float = 0.01
+    lrf: float = 0.01
+    momentum: float = 0.937
+    weight_decay: float = 0.0005
+    warmup_epochs: float = 3.0
+    warmup_momentum: float = 0.8
+    warmup_bias_lr: float = 0.1
+    box: float = 0.05
+    cls: float = 0.5
+    cls_pw: float = 1.0
+    obj: float = 1.0
+    obj_pw: float = 1.0
+    anchor_t: float = 4.0
+    fl_gamma: float = 0.0
+    label_smoothing: float = 0.0
+    hsv_h: float = 0.015
+    hsv_s: float = 0.7
+    hsv_v: float = 0.4
+    degrees: float = 0.0
+    translate: float = 0.1
+    scale: float = 0.5
+    shear: float = 0.0
+    perspective: float = 0.0
+    flipud: float = 0.0
+    fliplr: float = 0.5
+    mosaic: float = 1.0
+    mixup: float = 0.0
+
+    @classmethod
+    def from_hyp(cls, hyp: Hyp) -> Recipe:
+        """Type a hyp; absent names keep their defaults. TrainerError for a name or a value that makes no sense."""
+        for name, value in hyp.items():
+            if name not in HYPS:
+                raise TrainerError(f"the built-in core knows no hyp '{name}'{did_you_mean(name)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise TrainerError(f"{name}: expected a finite number, got {value!r}")
+            low, high = LIMITS.get(name, (0.0, math.inf))
+            if not low <= value <= high:
+                raise TrainerError(f"{name}: {value} lies outside [{low:g}, {high:g}], where it has a meaning")
+        return cls(**{name: float(value) for name, value in hyp.items()})
+
+
+HYPS = frozenset(field.name for field in fields(Recipe))
+
+# Where a hyp has a meaning at all: far wider than any search space. What is not named here is any number >= 0.
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "lrf": (0.0, 1.0),
+    "momentum": (0.0, 0.9999),
+    "warmup_momentum": (0.0, 0.9999),
+    "anchor_t": (1.0, math.inf),
+    "label_smoothing": (0.0, 0.999),
+    "hsv_h": (0.0, 1.0),
+    "hsv_s": (0.0, 1.0),
+    "hsv_v": (0.0, 1.0),
+    "degrees": (0.0, 180.0),
+    "translate": (0.0, 1.0),
+    "scale": (0.0, 0.99),
+    "shear": (0.0, 80.0),
+    "perspective": (0.0, 0.01),
+    "flipud": (0.0, 1.0),
+    "fliplr": (0.0, 1.0),
+    "mosaic": (0.0, 1.0),
+    "mixup": (0.0, 1.0),
+}
+
+
+def did_you_mean(name: str) -> str:
+    close = difflib.get_close_matches(name, HYPS, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
