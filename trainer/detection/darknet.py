@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NoReturn, cast
 
@@ -226,8 +227,8 @@ def decode_boxes(
 ) -> Tensor:
     """Logits [..., 4], cell (column, row) [..., 2] and anchor in pixels [..., 2] -> cx, cy, w, h in pixels [..., 4].
 
-    Darknet, src/yolo_layer.c: centre = (sigmoid * scale_x_y - (scale_x_y - 1) / 2 + cell) * stride; sides = exp * anchor,
-    or with new_coords = (2 sigmoid)^2 * anchor. So scale_x_y = 2 with new_coords is the decode of YOLOv5.
+    Darknet, src/yolo_layer.c: centre = (sigmoid * scale_x_y - (scale_x_y - 1) / 2 + cell) * stride; sides =
+    exp * anchor, or with new_coords (2 sigmoid)^2 * anchor. So scale_x_y = 2 with new_coords is YOLOv5's decode.
     """
     centre = (xywh_logits[..., :2].sigmoid() * scale_x_y - (scale_x_y - 1) / 2 + grid) * stride
     sides = xywh_logits[..., 2:]
@@ -306,7 +307,7 @@ def _build_convolutional(section: Section, plan: _Plan) -> _Layer:
     shrinks_by = dilation * (size - 1) - 2 * padding
     if not 0 <= shrinks_by < stride:
         section.fail(
-            f"size={size} with padding={padding} changes the picture's side by other than its stride={stride} (use pad=1)"
+            f"size={size}, padding={padding} changes the picture's side by other than its stride={stride} (try pad=1)"
         )
     conv = nn.Conv2d(before.channels, filters, size, stride, padding, dilation, groups, bias=not normalised)
     norm = nn.BatchNorm2d(filters) if normalised else nn.Identity()
@@ -449,22 +450,28 @@ _BUILDERS: Mapping[str, Callable[[Section, _Plan], _Layer]] = {
 }
 
 # What is read, and what only steers Darknet's own training and so has no effect here.
-_OPTIONS: Mapping[str, frozenset[str]] = {
-    "convolutional": frozenset(
-        "batch_normalize filters size stride pad padding groups dilation activation stopbackward".split()
-    ),
-    "maxpool": frozenset("size stride padding".split()),
-    "upsample": frozenset("stride".split()),
-    "route": frozenset("layers groups group_id stopbackward".split()),
-    "shortcut": frozenset("from activation weights_type weights_normalization".split()),
-    "yolo": frozenset(
-        "mask anchors classes num scale_x_y new_coords "
-        "beta_nms cls_normalizer counters_per_class delta_normalizer focal_loss ignore_thresh iou_loss iou_normalizer "
-        "iou_thresh iou_thresh_kind jitter label_smooth_eps map max max_delta nms_kind obj_normalizer "
-        "objectness_smooth random resize show_details track_ciou_norm track_history_size truth_thresh uc_normalizer "
-        "embedding_layer sim_thresh dets_for_track dets_for_show".split()
-    ),
+_OPTIONS_TEXT = {
+    "net": """
+        channels
+        B1 B2 adam adversarial_lr angle aspect attention augment_speed badlabels_rejection_percentage batch blur burn_in
+        contrastive cutmix decay dynamic_minibatch ema_alpha eps equidistant_point exposure flip gamma gaussian_noise
+        height hue inputs label_smooth_eps learning_rate letter_box loss_scale max_batches max_chart_loss max_crop
+        min_crop mixup momentum mosaic mosaic_bound num_sigmas_reject_badlabels optimized_memory policy power
+        resize_step saturation scale scales show_receptive_field squared step steps subdivisions try_fix_nan
+        use_cuda_graph weights_reject_freq width workspace_size_limit_MB""",
+    "convolutional": "activation batch_normalize dilation filters groups pad padding size stride stopbackward",
+    "maxpool": "padding size stride",
+    "upsample": "stride",
+    "route": "group_id groups layers stopbackward",
+    "shortcut": "activation from weights_type",
+    "yolo": """
+        anchors classes mask new_coords num scale_x_y
+        beta_nms cls_normalizer counters_per_class delta_normalizer dets_for_show dets_for_track embedding_layer
+        focal_loss ignore_thresh iou_loss iou_normalizer iou_thresh iou_thresh_kind jitter label_smooth_eps map max
+        max_delta nms_kind obj_normalizer objectness_smooth random resize show_details sim_thresh track_ciou_norm
+        track_history_size truth_thresh uc_normalizer""",
 }
+_OPTIONS: Mapping[str, frozenset[str]] = {kind: frozenset(text.split()) for kind, text in _OPTIONS_TEXT.items()}
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -485,6 +492,7 @@ class Darknet(nn.Module):
         super().__init__()
         if nc < 1:
             raise DataError(f"a detector needs at least one class, not {nc}")
+        _check_options(sections[0])
         self.nc = nc
         self.channels = sections[0].integer("channels", 3, low=1) if channels is None else channels
         layers = _build(sections[1:], self.channels, nc, _as_anchors(anchors))
@@ -530,9 +538,7 @@ def _build(sections: Sequence[Section], channels: int, nc: int, anchors: Tensor 
     for number, section in enumerate(sections):
         if section.kind not in _BUILDERS:
             section.fail(f"unknown section [{section.kind}]{_did_you_mean(section.kind, _BUILDERS)}")
-        for key in section.options:
-            if key not in _OPTIONS[section.kind]:
-                section.fail(f"unknown option '{key}'{_did_you_mean(key, _OPTIONS[section.kind])}")
+        _check_options(section)
         following = sections[number + 1] if number + 1 < len(sections) else None
         layer = _BUILDERS[section.kind](section, _Plan(layers, following, channels, nc, anchors))
         for source in layer.sources:
@@ -542,6 +548,12 @@ def _build(sections: Sequence[Section], channels: int, nc: int, anchors: Tensor 
     if not layers:
         raise DataError("model cfg: there is no section after [net]")
     return layers
+
+
+def _check_options(section: Section) -> None:
+    for key in section.options:
+        if key not in _OPTIONS[section.kind]:
+            section.fail(f"unknown option '{key}'{_did_you_mean(key, _OPTIONS[section.kind])}")
 
 
 def _last_uses(sources: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
@@ -586,7 +598,7 @@ def available_models() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".cfg") for entry in folder.iterdir() if entry.name.endswith(".cfg")))
 
 
-def _cfg_folder() -> resources.abc.Traversable:
+def _cfg_folder() -> Traversable:
     return resources.files("trainer.detection") / "cfg"
 
 
