@@ -1,0 +1,207 @@
+"""Hyp and space files, in and out: the only reader and the only writer of both.
+
+One format: a mapping of names, where a scalar is fixed and a mapping of fields evolves. A hyp file is a space with
+nothing to evolve.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from search_spaces.space import Hyp, Space, SpaceError, Value, did_you_mean, read_value
+
+_FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_SCALAR_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "str")}
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads what `yaml.safe_load` reads, and 1e-5 as the number that YAML 1.2 sees in it."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what both readers read alike: text that looks like 1e-5 gets its quotes."""
+
+
+for _class in (_Loader, _Dumper):
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def available_spaces() -> tuple[str, ...]:
+    """The names of the spaces that come with the package."""
+    files = resources.files("search_spaces").iterdir()
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
+
+
+def load_space(name_or_path: str | Path) -> Space:
+    """The built-in space of that name, or the space in that file. Raises SpaceError that names file, key and value."""
+    name = str(name_or_path)
+    if name in available_spaces():
+        text = resources.files("search_spaces").joinpath(f"{name}.yaml").read_text("utf-8")
+        return _parse_space(name, text, where=f"{name}.yaml")
+    path = Path(name_or_path)
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        known = available_spaces()
+        raise SpaceError(
+            f"no space {name!r}{did_you_mean(name, known)}: it is neither a file nor one of {', '.join(known)}"
+        )
+    return _parse_space(path.stem, _read_text(path), where=str(path))
+
+
+def load_hyp(path: str | Path) -> dict[str, Value]:
+    """The hyp in that file, in file order; of a space file, its defaults. Raises SpaceError."""
+    path = Path(path)
+    return _parse_space(path.stem, _read_text(path), where=str(path)).defaults()
+
+
+def dump_hyp(hyp: Hyp, header: Sequence[str] = ()) -> str:
+    """`hyp` as YAML that `yaml.safe_load` reads back exactly, below the header's lines as comments."""
+    values = {key: read_value(key, value) for key, value in hyp.items()}
+    return _comment_lines(header) + yaml.dump(
+        values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=False
+    )
+
+
+def dump_space(space: Space) -> str:
+    """`space` as a file that `load_space` reads back: a line a hyp, with its comment."""
+    entries = {f"{_flow(key)}:": _flow(entry) for key, entry in space.to_dict()["hyps"].items()}
+    comments = {f"{_flow(param.name)}:": _comment_lines([param.comment]) for param in space.params if param.comment}
+    names_width = max(map(len, entries), default=0)
+    width = max((len(entries[key]) for key in comments), default=0)
+    lines = (
+        f"{key:<{names_width}} {entry:<{width}}  {comments.get(key, '')}".rstrip() for key, entry in entries.items()
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def read_scalar(text: str) -> Value:
+    """The value that `text` spells in a hyp file: '0.1' and '1e-5' numbers, 'true' a bool, 'AdamW' text."""
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError:
+        node = None
+    if not isinstance(node, yaml.ScalarNode):
+        raise SpaceError(f"{text!r} is not a value: give a number, text, true or false")
+    return read_value(repr(text), _scalar(node))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SpaceError(f"{path} is not UTF-8 text: byte {error.object[error.start]:#04x} at {error.start}") from None
+    except FileNotFoundError:
+        raise SpaceError(f"{path} does not exist") from None
+    except (OSError, ValueError) as error:
+        raise SpaceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _parse_space(name: str, text: str, where: str) -> Space:
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SpaceError(f"{where} is not YAML: {_one_line(error)}") from None
+    if root is None:
+        raise SpaceError(f"{where} is empty; a hyp or space file is a mapping of names to values")
+    if not isinstance(root, yaml.MappingNode):
+        raise SpaceError(f"{where} must be a mapping of names to values, got {_described(root)}")
+    try:
+        nodes = dict(_entries(root))
+        hyps = {key: _entry(key, node) for key, node in nodes.items()}
+        return Space.from_hyps(name, hyps, _comments(nodes, text))
+    except SpaceError as error:
+        raise SpaceError(f"{where}: {error}") from None
+
+
+def _entries(mapping: yaml.MappingNode, of: str = "") -> Iterator[tuple[str, yaml.Node]]:
+    """Its keys and value nodes, each key once; `of` is the hyp that the mapping belongs to, for the message."""
+    seen: dict[str, int] = {}
+    for key_node, node in mapping.value:
+        key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        line = key_node.start_mark.line + 1
+        if not isinstance(key, str) or not key:
+            raise SpaceError(f"{of}key {_described(key_node)} in line {line} is not a name")
+        if key in seen:
+            raise SpaceError(f"{of}{key} stands twice, in lines {seen[key]} and {line}")
+        seen[key] = line
+        yield key, node
+
+
+def _entry(key: str, node: yaml.Node) -> Any:
+    """A hyp's entry as plain values: a scalar, or its fields."""
+    if isinstance(node, yaml.ScalarNode):
+        return _value(key, node)
+    if not isinstance(node, yaml.MappingNode):
+        raise SpaceError(f"{key} must be a value or a mapping with low, high and default, got {_described(node)}")
+    return {field: _field(f"{key}: {field}", inner) for field, inner in _entries(node, of=f"{key}: ")}
+
+
+def _field(label: str, node: yaml.Node) -> Value | list[Value]:
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(label, item) for item in node.value]
+    return _value(label, node)
+
+
+def _value(label: str, node: yaml.Node) -> Value:
+    value = _scalar(node) if isinstance(node, yaml.ScalarNode) else None
+    if value is None:
+        raise SpaceError(f"{label} must be a number, text, true or false, got {_described(node)}")
+    return read_value(label, value)
+
+
+def _scalar(node: yaml.ScalarNode) -> Any:
+    """The scalar's value; its text where YAML sees something else in it (a date), None for nothing (null)."""
+    if node.tag == "tag:yaml.org,2002:null":
+        return None
+    if node.tag not in _SCALAR_TAGS:
+        return node.value
+    try:
+        return _Loader("").construct_object(node)
+    except (ValueError, LookupError):  # a tag that its text does not honour: !!int x
+        return None
+
+
+def _comments(nodes: dict[str, yaml.Node], text: str) -> dict[str, str]:
+    """The comment behind each entry, on the line where the entry ends."""
+    found = {}
+    for key, node in nodes.items():
+        rest = text[node.end_mark.index :].split("\n", 1)[0].strip()
+        if rest.startswith("#"):
+            found[key] = rest.lstrip("# ")
+    return found
+
+
+def _described(node: yaml.Node) -> str:
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    return repr(node.value) if node.value else "nothing"
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return " ".join(str(error).split())
+
+
+def _flow(value: Any) -> str:
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return text.removesuffix("...\n").strip()
+
+
+def _comment_lines(lines: Sequence[str]) -> str:
+    """The lines behind '#'; what YAML could not carry (control characters) becomes '?'."""
+    flat = [part for line in lines for part in (line.splitlines() or [""])]
+    shown = ("".join(char if char.isprintable() else "?" for char in line) for line in flat)
+    return "".join(f"# {line}".rstrip() + "\n" for line in shown)
