@@ -1,0 +1,268 @@
+"""The decoded pictures of a split as one memory-mapped file in the user's cache folder, built once for everybody."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import PIL
+
+from trainer.api import DataError
+from trainer.detection.data.pictures import Picture, UnreadablePicture, decode
+from trainer.detection.data.problems import Problem
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # of the cache; raise it when `decode` gives other pixels for the same bytes
+SETTLED = 2.0  # seconds after which a file that was written no longer changes within one tick of its time stamp
+
+
+@dataclass(frozen=True)
+class Cached:
+    """Decoded pictures: uint8 [N, imgsz, imgsz, 3], their sizes int32 [N, 2], and which of the files they are [N]."""
+
+    images: np.ndarray
+    sizes: np.ndarray
+    kept: tuple[int, ...]
+    problems: tuple[Problem, ...]
+
+
+def cache_folder(cache_dir: Path | None = None) -> Path:
+    """Where caches live: `cache_dir`, else $EVOLVE_CACHE, else $XDG_CACHE_HOME/evolve, else ~/.cache/evolve."""
+    if cache_dir is not None:
+        return cache_dir
+    if own := os.environ.get("EVOLVE_CACHE"):
+        return Path(own).expanduser()
+    if xdg := os.environ.get("XDG_CACHE_HOME"):
+        return Path(xdg) / "evolve"
+    try:
+        return Path.home() / ".cache" / "evolve"
+    except RuntimeError:
+        raise DataError("there is no home folder for the cache: set EVOLVE_CACHE to a folder") from None
+
+
+def hash_files(files: Sequence[Path], folder: Path) -> list[str | OSError]:
+    """The blake2b of each file's bytes, or why it cannot be read.
+
+    What was hashed is remembered in `folder` by path, size and times, so that a second start reads no file again.
+    """
+    memo_file = folder / "hashes" / f"{_blake(str(files[0].parent).encode())}.json"
+    memo = _read_json(memo_file) or {}
+    news: dict[str, list[Any]] = {}
+
+    def hashed(file: Path) -> str | OSError:
+        try:
+            stat = file.stat()
+            stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+            known = memo.get(str(file))
+            if isinstance(known, list) and known[:3] == stamp:
+                return str(known[3])
+            digest = _blake(file.read_bytes())
+        except OSError as error:
+            return error
+        if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED:
+            news[str(file)] = [*stamp, digest]
+        return digest
+
+    with ThreadPoolExecutor(_threads()) as pool:
+        digests = list(pool.map(hashed, files))
+    if news:
+        with contextlib.suppress(OSError):  # only a memory aid
+            memo_file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(memo_file) as out:
+                out.write(json.dumps(memo | news).encode())
+    return digests
+
+
+def cached_pictures(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder: Path) -> Cached:
+    """The pictures of `files` (whose bytes have these digests), from the cache in `folder` or decoded into it.
+
+    What does not decode is left out, with a Problem. Several processes may call this at once: one builds, the others
+    wait for it; if it dies, the next takes over. If the folder cannot be written the pictures are kept in memory, with a
+    Problem; DataError if they do not fit there.
+    """
+    key = _blake(json.dumps([FORMAT, PIL.__version__, imgsz, *digests]).encode())
+    stem = folder / "pictures" / f"{key}-{imgsz}"
+    if (found := _open(stem, files, imgsz)) is not None:
+        return found
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        with lock(stem.with_suffix(".lock")):
+            if (found := _open(stem, files, imgsz)) is not None:
+                return found
+            _remove_left_overs(stem)
+            _build(stem, files, digests, imgsz)
+    except OSError as error:
+        return _in_memory(files, digests, imgsz, folder, error)
+    if (found := _open(stem, files, imgsz)) is None:
+        raise DataError(f"the cache {stem}.npy was just written and cannot be read back: is its disk sound?")
+    return found
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; the system releases it when the process ends, however it ends."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for another process that prepares the same data (%s)", path)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes the place of `path` at the end, whole and on disk, or not at all."""
+    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _open(stem: Path, files: Sequence[Path], imgsz: int) -> Cached | None:
+    """The cache at `stem` if it is there and whole. The .json is written after the .npy: where it is, both are."""
+    index = _read_json(stem.with_suffix(".json"))
+    if index is None:
+        return None
+    try:
+        images = np.load(stem.with_suffix(".npy"), mmap_mode="r")
+        sizes = np.array(index["sizes"], np.int32).reshape(-1, 2)
+        kept = tuple(map(int, index["kept"]))
+        problems = tuple(Problem(files[i], None, what, detail) for i, what, detail in index["problems"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    if images.shape != (len(kept), imgsz, imgsz, 3) or images.dtype != np.uint8 or len(sizes) != len(kept):
+        return None
+    return Cached(images, sizes, kept, problems)
+
+
+def _build(stem: Path, files: Sequence[Path], digests: Sequence[str], imgsz: int) -> None:
+    index: dict[str, list[Any]] = {"kept": [], "sizes": [], "problems": []}
+    with replacing(stem.with_suffix(".npy")) as out:
+        # Written, not mapped: on a full disk a write raises OSError where a mapped page would end the process.
+        begin = _write_header(out, len(files), imgsz)
+        for picture in _decode_all(files, digests, imgsz, index):
+            out.write(picture.pixels.data)
+        out.seek(0)
+        if _write_header(out, len(index["kept"]), imgsz) != begin:
+            raise RuntimeError("the header of an .npy file changed its length")
+    with replacing(stem.with_suffix(".json")) as out:
+        out.write(json.dumps(index).encode())
+
+
+def _write_header(out: IO[bytes], n: int, imgsz: int) -> int:
+    """Numpy pads the header so that the first axis may be rewritten later without moving the data."""
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (n, imgsz, imgsz, 3)}
+    np.lib.format.write_array_header_1_0(out, shape)
+    return out.tell()
+
+
+def _in_memory(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder: Path, why: OSError) -> Cached:
+    needed = len(files) * imgsz * imgsz * 3
+    if needed > _free_memory() / 2:
+        raise DataError(
+            f"the cache folder {folder} cannot be written ({why.strerror}), and {needed / 2**30:.1f} GiB of pictures do"
+            " not fit into memory: set EVOLVE_CACHE to a folder with room"
+        ) from why
+    index: dict[str, list[Any]] = {"kept": [], "sizes": [], "problems": []}
+    images = np.empty((len(files), imgsz, imgsz, 3), np.uint8)
+    for i, picture in enumerate(_decode_all(files, digests, imgsz, index)):
+        images[i] = picture.pixels
+    images = images[: len(index["kept"])]
+    images.flags.writeable = False
+    problem = Problem(
+        folder, None, "the cache folder cannot be written; pictures are kept in memory", why.strerror or ""
+    )
+    problems = [problem, *(Problem(files[i], None, what, detail) for i, what, detail in index["problems"])]
+    return Cached(images, np.array(index["sizes"], np.int32).reshape(-1, 2), tuple(index["kept"]), tuple(problems))
+
+
+def _decode_all(
+    files: Sequence[Path], digests: Sequence[str], imgsz: int, index: dict[str, list[Any]]
+) -> Iterator[Picture]:
+    """The pictures that can be read, in order; which they are, their sizes and the problems go into `index`."""
+
+    def one(i: int) -> Picture | str:
+        content = files[i].read_bytes()
+        if _blake(content) != digests[i]:
+            raise DataError(f"{files[i]} changed while the data set was being read: start again when it is complete")
+        try:
+            return decode(content, imgsz)
+        except UnreadablePicture as error:
+            return str(error)
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as pool:
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata, without saying in which file
+        for i, picture in enumerate(_in_order(pool, one, range(len(files)), ahead=4 * _threads())):
+            if isinstance(picture, str):
+                index["problems"].append([i, "image dropped: it cannot be read", picture])
+                continue
+            if picture.flaw:
+                index["problems"].append([i, "image kept although it is damaged", picture.flaw])
+            index["kept"].append(i)
+            index["sizes"].append([picture.width, picture.height])
+            yield picture
+
+
+def _in_order(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
+    """`pool.map` that is never more than `ahead` results in front of who takes them."""
+    rest = iter(items)
+    pending: deque[Future[R]] = deque(pool.submit(do, item) for item in islice(rest, ahead))
+    while pending:
+        yield pending.popleft().result()
+        pending.extend(pool.submit(do, item) for item in islice(rest, 1))
+
+
+def _remove_left_overs(stem: Path) -> None:
+    for file in stem.parent.glob(f"{stem.name}.*.part"):
+        file.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _blake(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _threads() -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, 8)
+
+
+def _free_memory() -> float:
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return float("inf")

@@ -1,0 +1,125 @@
+"""One image file's bytes to a square of uint8 RGB, whatever the file holds: any mode, any orientation, some damage."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # by content; naming them keeps Pillow from starting e.g. Ghostscript
+GREY = 114  # what is not picture: the padding of the square and what a transparent pixel shows (YOLO's letterbox grey)
+MAX_MISSING_ROWS = 0.25  # of a truncated JPEG's height; with more of it missing, too many boxes would lie on nothing
+
+_ORIENTATION = 0x0112  # EXIF tag
+_UPRIGHT = {  # EXIF 2.32, 4.6.4 A: what to do to see it upright; 1 and whatever is no orientation: nothing
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """uint8 [imgsz, imgsz, 3] RGB with the picture (`width` x `height` px) at the top left; `flaw` is '' or a remark."""
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    flaw: str = ""
+
+
+class UnreadablePicture(Exception):
+    """The bytes hold no picture that can be used; the message says why."""
+
+
+def decode(content: bytes, imgsz: int) -> Picture:
+    """The picture in `content`, upright, its long side resized to `imgsz`, on a grey square. Raises UnreadablePicture."""
+    if not content:
+        raise UnreadablePicture("the file is empty")
+    try:
+        image, flaw = _open(content, imgsz)
+        pixels = np.full((imgsz, imgsz, 3), GREY, np.uint8)
+        pixels[: image.height, : image.width] = np.asarray(image)
+        return Picture(pixels, image.width, image.height, flaw)
+    except UnreadablePicture:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadablePicture(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+    except Image.DecompressionBombError:
+        raise UnreadablePicture(f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files; it costs their picture only
+        raise UnreadablePicture(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _open(content: bytes, imgsz: int) -> tuple[Image.Image, str]:
+    try:
+        return _read(content, imgsz)[0], ""
+    except OSError as error:
+        # A JPEG that lacks its end: browsers show what is there, and so do we. With an end-of-image marker appended,
+        # libjpeg fills the missing rows with one flat colour.
+        if not content.startswith(b"\xff\xd8") or "truncated" not in str(error):
+            raise
+        image, missing = _read(content + b"\xff\xd9", imgsz)
+        if missing > MAX_MISSING_ROWS:
+            raise UnreadablePicture(f"truncated: {missing:.0%} of its rows are missing") from None
+        return image, f"truncated: {missing:.0%} of its rows are missing"
+
+
+def _read(content: bytes, imgsz: int) -> tuple[Image.Image, float]:
+    """The picture, fitted, and which fraction of its rows at the bottom are one flat colour."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        size = _fit(image.size, imgsz)
+        image.draft(
+            None, (2 * size[0], 2 * size[1])
+        )  # JPEG: decode at 1/2, 1/4 or 1/8, never below twice what is needed
+        image.load()
+        flat = _flat_rows(image)
+        rgb = _to_rgb(image)
+        orientation = _orientation(image)
+    fitted = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return (fitted if orientation is None else fitted.transpose(orientation)), flat
+
+
+def _fit(size: tuple[int, int], imgsz: int) -> tuple[int, int]:
+    width, height = size
+    scale = imgsz / max(width, height)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    try:
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF says nothing about the picture
+        return None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        ground = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(values: np.ndarray) -> np.ndarray:
+    """16-bit values by their full range; other integers and floats, which have none, by the range they use."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    if values.dtype.kind != "f" and low >= 0 and high <= 65535:
+        low, high = 0.0, 65535.0
+    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * (255 / max(high - low, 1e-12))
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+
+
+def _flat_rows(image: Image.Image) -> float:
+    pixels = np.asarray(image)
+    differs = (pixels != pixels[-1, -1]).reshape(len(pixels), -1).any(axis=1)
+    filled = int(np.flatnonzero(differs)[-1]) + 1 if differs.any() else 0
+    return 1 - filled / len(pixels)
