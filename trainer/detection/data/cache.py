@@ -8,7 +8,8 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
+import secrets
+import shutil
 import time
 import warnings
 from collections import deque
@@ -50,7 +51,7 @@ def cache_folder(cache_dir: Path | None = None) -> Path:
     if cache_dir is not None:
         return cache_dir
     if own := os.environ.get("EVOLVE_CACHE"):
-        return Path(own).expanduser()
+        return Path(own).expanduser().absolute()
     if xdg := os.environ.get("XDG_CACHE_HOME"):
         return Path(xdg) / "evolve"
     try:
@@ -96,8 +97,8 @@ def cached_pictures(files: Sequence[Path], digests: Sequence[str], imgsz: int, f
     """The pictures of `files` (whose bytes have these digests), from the cache in `folder` or decoded into it.
 
     What does not decode is left out, with a Problem. Several processes may call this at once: one builds, the others
-    wait for it; if it dies, the next takes over. If the folder cannot be written the pictures are kept in memory, with a
-    Problem; DataError if they do not fit there.
+    wait for it; if it dies, the next takes over. If the folder cannot be written the pictures are kept in memory, with
+    a Problem; DataError if they do not fit there.
     """
     key = _blake(json.dumps([FORMAT, PIL.__version__, imgsz, *digests]).encode())
     stem = folder / "pictures" / f"{key}-{imgsz}"
@@ -108,7 +109,8 @@ def cached_pictures(files: Sequence[Path], digests: Sequence[str], imgsz: int, f
         with lock(stem.with_suffix(".lock")):
             if (found := _open(stem, files, imgsz)) is not None:
                 return found
-            _remove_left_overs(stem)
+            remove_left_overs(stem.with_suffix(".npy"))
+            remove_left_overs(stem.with_suffix(".json"))
             _build(stem, files, digests, imgsz)
     except OSError as error:
         return _in_memory(files, digests, imgsz, folder, error)
@@ -120,29 +122,44 @@ def cached_pictures(files: Sequence[Path], digests: Sequence[str], imgsz: int, f
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; the system releases it when the process ends, however it ends."""
-    with path.open("a") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)  # reading is enough where another user made the file
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             logger.info("waiting for another process that prepares the same data (%s)", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` at the end, whole and on disk, or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".part", dir=path.parent)
+    part = temporary(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def temporary(path: Path) -> Path:
+    """A new name beside `path` (not `tempfile`'s, whose files only their owner may read: a cache may be shared)."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+
+
+def remove_left_overs(path: Path) -> None:
+    """Remove what a process that was killed left under a `temporary(path)`. Only for who holds the lock."""
+    for left_over in path.parent.glob(f"{path.name}.*.part"):
+        if left_over.is_dir():
+            shutil.rmtree(left_over, ignore_errors=True)
+        else:
+            left_over.unlink(missing_ok=True)
 
 
 def _open(stem: Path, files: Sequence[Path], imgsz: int) -> Cached | None:
@@ -151,9 +168,9 @@ def _open(stem: Path, files: Sequence[Path], imgsz: int) -> Cached | None:
     if index is None:
         return None
     try:
-        images = np.load(stem.with_suffix(".npy"), mmap_mode="r")
-        sizes = np.array(index["sizes"], np.int32).reshape(-1, 2)
         kept = tuple(map(int, index["kept"]))
+        sizes = np.array(index["sizes"], np.int32).reshape(-1, 2)
+        images = np.load(stem.with_suffix(".npy"), mmap_mode="r" if kept else None)  # nothing cannot be mapped
         problems = tuple(Problem(files[i], None, what, detail) for i, what, detail in index["problems"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
@@ -187,8 +204,8 @@ def _in_memory(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder
     needed = len(files) * imgsz * imgsz * 3
     if needed > _free_memory() / 2:
         raise DataError(
-            f"the cache folder {folder} cannot be written ({why.strerror}), and {needed / 2**30:.1f} GiB of pictures do"
-            " not fit into memory: set EVOLVE_CACHE to a folder with room"
+            f"the cache folder {folder} cannot be written ({why.strerror or why}), and"
+            f" {needed / 2**30:.1f} GiB of pictures do not fit into memory: set EVOLVE_CACHE to a folder with room"
         ) from why
     index: dict[str, list[Any]] = {"kept": [], "sizes": [], "problems": []}
     images = np.empty((len(files), imgsz, imgsz, 3), np.uint8)
@@ -197,7 +214,7 @@ def _in_memory(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder
     images = images[: len(index["kept"])]
     images.flags.writeable = False
     problem = Problem(
-        folder, None, "the cache folder cannot be written; pictures are kept in memory", why.strerror or ""
+        folder, None, "the cache folder cannot be written; pictures are kept in memory", why.strerror or str(why)
     )
     problems = [problem, *(Problem(files[i], None, what, detail) for i, what, detail in index["problems"])]
     return Cached(images, np.array(index["sizes"], np.int32).reshape(-1, 2), tuple(index["kept"]), tuple(problems))
@@ -209,8 +226,11 @@ def _decode_all(
     """The pictures that can be read, in order; which they are, their sizes and the problems go into `index`."""
 
     def one(i: int) -> Picture | str:
-        content = files[i].read_bytes()
-        if _blake(content) != digests[i]:
+        try:
+            content = files[i].read_bytes()
+        except OSError:
+            content = None
+        if content is None or _blake(content) != digests[i]:
             raise DataError(f"{files[i]} changed while the data set was being read: start again when it is complete")
         try:
             return decode(content, imgsz)
@@ -237,11 +257,6 @@ def _in_order(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T]
     while pending:
         yield pending.popleft().result()
         pending.extend(pool.submit(do, item) for item in islice(rest, 1))
-
-
-def _remove_left_overs(stem: Path) -> None:
-    for file in stem.parent.glob(f"{stem.name}.*.part"):
-        file.unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

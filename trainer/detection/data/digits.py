@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import struct
-import tempfile
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.random import Generator
 
 from trainer.api import DataError
-from trainer.detection.data.cache import cache_folder, lock
+from trainer.detection.data.cache import cache_folder, lock, remove_left_overs, temporary
 
-VERSION = 1  # raise it whenever a pixel or a box changes: it is part of the folder's name
+VERSION = 2  # raise it with every change of the drawing; the dials below enter the folder's name by themselves
 SEED = 20240607
 SCENES = {"train": 320, "val": 128, "test": 128}
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of each class's handwritten samples; no sample is in two splits
@@ -24,15 +24,17 @@ SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of each class's handwritten 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """Every dial of how hard the scenes are. Ranges are inclusive; lengths in pixels, colours and contrasts in 0..255."""
+    """Every dial of how hard the scenes are. Ranges are inclusive, lengths in pixels, colours and contrasts of 255."""
 
     side: tuple[int, int] = (96, 128)  # of a scene
     digits: tuple[int, int] = (2, 6)  # in a scene
     height: tuple[int, int] = (14, 44)  # of a digit's 8 x 8 cells when drawn
     stretch: tuple[int, int] = (80, 115)  # width of the cells in % of their height
     overlap: int = 10  # at most this % of the smaller of two boxes
-    contrast: tuple[int, int] = (50, 150)  # of ink to the ground's mean, in luma
+    contrast: tuple[int, int] = (60, 150)  # of ink to the ground's mean, in luma
     opacity: tuple[int, int] = (75, 100)  # of full ink, in %
+    tint: int = 70  # how far each channel of the ink may leave its grey
+    ground: tuple[int, int] = (50, 205)  # each channel of the ground's colour
     gradient: int = 60  # how far the ground drifts across the scene, per channel
     blobs: int = 30  # amplitude of the smooth random pattern in the ground
     blob_cells: tuple[int, int] = (3, 7)  # of that pattern along a side
@@ -40,6 +42,7 @@ class Difficulty:
     stripe_period: tuple[int, int] = (6, 24)
     strokes: tuple[int, int] = (2, 7)  # clutter lines in a scene
     stroke_length: tuple[int, int] = (10, 50)
+    stroke_contrast: int = 90  # largest difference of each channel to the ground
     stroke_width: tuple[int, int] = (1, 3)
     noise: int = 22  # half-width of the triangular noise on every pixel
 
@@ -48,6 +51,16 @@ DIFFICULTY = Difficulty()
 VISIBLE = 64  # of 255: ink at least this thick belongs to the box
 
 _LUMA = np.array([299, 587, 114])  # ITU-R BT.601, in thousandths
+
+_YAML = f"""\
+# Scenes of handwritten digits, version {VERSION}, drawn by trainer/detection/data/digits.py from the samples that
+# scikit-learn ships (E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits, UCI, CC BY 4.0).
+path: .  # relative to this file
+train: images/train
+val: images/val
+test: images/test
+names: ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]
+"""
 
 
 @dataclass(frozen=True)
@@ -66,18 +79,17 @@ def materialise(cache_dir: Path | None = None) -> Path:
     written.
     """
     parent = cache_folder(cache_dir)
-    target = parent / f"digits-v{VERSION}"
+    target = parent / folder_name()
     if _is_whole(target):
         return target / "data.yaml"
     try:
         parent.mkdir(parents=True, exist_ok=True)
         with lock(parent / f"{target.name}.lock"):
             if not _is_whole(target):
-                for left_over in parent.glob(f"{target.name}.*.part"):
-                    shutil.rmtree(left_over, ignore_errors=True)
-                building = Path(tempfile.mkdtemp(prefix=f"{target.name}.", suffix=".part", dir=parent))
+                remove_left_overs(target)
+                building = temporary(target)
                 try:
-                    _write(building)
+                    write(building)
                     if target.exists():
                         os.rename(target, building / "replaced")
                     os.rename(building, target)
@@ -86,16 +98,33 @@ def materialise(cache_dir: Path | None = None) -> Path:
                 shutil.rmtree(target / "replaced", ignore_errors=True)
     except OSError as error:
         raise DataError(
-            f"the cache folder {parent} cannot be written ({error.strerror}): set EVOLVE_CACHE to a folder that can"
+            f"the cache folder {parent} cannot be written ({error.strerror or error}):"
+            " set EVOLVE_CACHE to a folder that can"
         ) from error
     return target / "data.yaml"
 
 
+def folder_name() -> str:
+    """Names the version of the drawing and, by a checksum, its dials: changed scenes never pass for the old ones."""
+    dials = repr((SEED, SCENES, SHARES, VISIBLE, DIFFICULTY))
+    return f"digits-v{VERSION}-{zlib.crc32(dials.encode()):08x}"
+
+
+def write(folder: Path, difficulty: Difficulty = DIFFICULTY) -> None:
+    """Draw every split into `folder`, as an ordinary YOLO data set."""
+    for split in SCENES:
+        images, labels = folder / "images" / split, folder / "labels" / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for i, scene in enumerate(draw(split, difficulty)):
+            (images / f"{i:04d}.png").write_bytes(_png(scene.pixels))
+            (labels / f"{i:04d}.txt").write_text(_label_lines(scene), encoding="ascii")
+    (folder / "data.yaml").write_text(_YAML, encoding="ascii")
+
+
 def handwriting(split: str) -> np.ndarray:
     """int64 [K]: which of scikit-learn's 1,797 samples the scenes of a split are drawn from, in order of class."""
-    from sklearn.datasets import load_digits
-
-    classes = load_digits().target
+    classes, _ = _samples()
     rng = np.random.default_rng(SEED)
     mine = []
     for class_id in range(10):
@@ -112,10 +141,7 @@ def handwriting(split: str) -> np.ndarray:
 
 def draw(split: str, difficulty: Difficulty = DIFFICULTY) -> list[Scene]:
     """The scenes of a split. Integers throughout, so that no machine rounds differently."""
-    from sklearn.datasets import load_digits
-
-    source = load_digits()
-    ink = source.images.astype(np.int64)  # [1797, 8, 8] in 0..16
+    classes, ink = _samples()
     pool = handwriting(split)
     rng = np.random.default_rng([SEED, list(SCENES).index(split)])
     deck: list[int] = []
@@ -125,8 +151,18 @@ def draw(split: str, difficulty: Difficulty = DIFFICULTY) -> list[Scene]:
         if len(deck) < n:  # every sample is used once before any is used again
             deck = [int(pool[i]) for i in _shuffled(len(pool), rng)] + deck
         chosen = [deck.pop() for _ in range(n)]
-        scenes.append(_scene([(int(source.target[i]), ink[i]) for i in chosen], difficulty, rng))
+        scenes.append(_scene([(int(classes[i]), ink[i]) for i in chosen], difficulty, rng))
     return scenes
+
+
+@cache
+def _samples() -> tuple[np.ndarray, np.ndarray]:
+    """Classes int64 [1797] and ink int64 [1797, 10, 10] in 0..255: the 8 x 8 cells and a clear ring around them."""
+    from sklearn.datasets import load_digits  # a second's import that only the first drawing needs
+
+    source = load_digits()
+    ink = source.images.astype(np.int64) * 255 // 16
+    return source.target.astype(np.int64), np.pad(ink, ((0, 0), (1, 1), (1, 1)))
 
 
 def _scene(digits: list[tuple[int, np.ndarray]], difficulty: Difficulty, rng: Generator) -> Scene:
@@ -138,7 +174,7 @@ def _scene(digits: list[tuple[int, np.ndarray]], difficulty: Difficulty, rng: Ge
     for class_id, ink in digits:
         cells_high = _between(difficulty.height, rng)
         cells_wide = max(cells_high * _between(difficulty.stretch, rng) // 100, 8)
-        alpha = _enlarged(ink * 255 // 16, cells_high, cells_wide)  # 0..255
+        alpha = _enlarged(ink, cells_high * 10 // 8, cells_wide * 10 // 8)
         rows, columns = np.flatnonzero((alpha >= VISIBLE).any(1)), np.flatnonzero((alpha >= VISIBLE).any(0))
         alpha = alpha[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         box = _place(alpha.shape, (height, width), boxes, difficulty.overlap, rng)
@@ -163,9 +199,9 @@ def _scene(digits: list[tuple[int, np.ndarray]], difficulty: Difficulty, rng: Ge
 def _ground(height: int, width: int, difficulty: Difficulty, rng: Generator) -> np.ndarray:
     """int64 [height, width, 3]: a colour, drifting, with a smooth random pattern, stripes and clutter strokes."""
     y, x = np.mgrid[0:height, 0:width]
-    base = rng.integers(50, 206, 3)
+    base = rng.integers(difficulty.ground[0], difficulty.ground[1] + 1, 3)
     drift = rng.integers(-difficulty.gradient, difficulty.gradient + 1, (2, 3))
-    ground = base + (x[..., None] * drift[0] // width) + (y[..., None] * drift[1] // height)
+    ground: np.ndarray = base + (x[..., None] * drift[0] // width) + (y[..., None] * drift[1] // height)
     cells = _between(difficulty.blob_cells, rng)
     pattern = rng.integers(0, 2 * difficulty.blobs + 1, (cells, cells))
     ground += (_enlarged(pattern, height, width) - difficulty.blobs)[..., None] * rng.integers(1, 5, 3) // 4
@@ -183,7 +219,9 @@ def _stroke(ground: np.ndarray, difficulty: Difficulty, rng: Generator) -> None:
     x, y = int(rng.integers(width)), int(rng.integers(height))
     dx, dy = (int(rng.integers(-16, 17)) for _ in range(2))
     bend = int(rng.integers(-4, 5))
-    colour = np.clip(ground[y, x] + rng.integers(-90, 91, 3), 0, 255)
+    colour = np.clip(
+        ground[y, x] + rng.integers(-difficulty.stroke_contrast, difficulty.stroke_contrast + 1, 3), 0, 255
+    )
     thick = _between(difficulty.stroke_width, rng)
     steps = np.arange(_between(difficulty.stroke_length, rng))
     xs = x + (dx * steps + bend * steps * steps // 32) // 16
@@ -200,7 +238,7 @@ def _ink_colour(under: np.ndarray, difficulty: Difficulty, rng: Generator) -> np
     contrast = _between(difficulty.contrast, rng)
     sides = [luma for luma in (ground - contrast, ground + contrast) if 0 <= luma <= 255]
     luma = sides[int(rng.integers(len(sides)))] if sides else (0 if ground > 127 else 255)
-    tint = rng.integers(-70, 71, 3)
+    tint = rng.integers(-difficulty.tint, difficulty.tint + 1, 3)
     tint -= int(tint @ _LUMA) // 1000  # moves the hue and leaves the luma
     return np.clip(luma + tint, 0, 255)
 
@@ -226,7 +264,8 @@ def _overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> int:
 
 def _enlarged(values: np.ndarray, height: int, width: int) -> np.ndarray:
     """int64 [height, width] from int64 [h, w], smoothly (linear between cell centres), in integers."""
-    return _weights(height, values.shape[0]) @ values @ _weights(width, values.shape[1]).T >> 20
+    larger: np.ndarray = _weights(height, values.shape[0]) @ values @ _weights(width, values.shape[1]).T >> 20
+    return larger
 
 
 def _weights(n: int, cells: int) -> np.ndarray:
@@ -267,23 +306,6 @@ def _is_whole(folder: Path) -> bool:
     return True
 
 
-def _write(folder: Path) -> None:
-    for split in SCENES:
-        images, labels = folder / "images" / split, folder / "labels" / split
-        images.mkdir(parents=True)
-        labels.mkdir(parents=True)
-        for i, scene in enumerate(draw(split)):
-            (images / f"{i:04d}.png").write_bytes(_png(scene.pixels))
-            (labels / f"{i:04d}.txt").write_text(_label_lines(scene), encoding="ascii")
-    (folder / "data.yaml").write_text(
-        f"# Scenes of handwritten digits, version {VERSION}, drawn by trainer/detection/data/digits.py from the samples\n"
-        "# that scikit-learn ships (E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, CC BY 4.0).\n"
-        "path: .  # relative to this file\ntrain: images/train\nval: images/val\ntest: images/test\nnames:\n"
-        + "".join(f'  {i}: "{i}"\n' for i in range(10)),
-        encoding="ascii",
-    )
-
-
 def _label_lines(scene: Scene) -> str:
     height, width = scene.pixels.shape[:2]
     return "".join(
@@ -294,7 +316,7 @@ def _label_lines(scene: Scene) -> str:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """A PNG of uint8 [H, W, 3] without compression, whose bytes differ from one zlib to the next. (PNG 3rd ed., RFC 1950)"""
+    """uint8 [H, W, 3] as a PNG (W3C, 3rd edition), not compressed: what comes of that differs from zlib to zlib."""
     height, width = pixels.shape[:2]
     rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each row begins with its filter: 0, none
     rows[:, 1:] = pixels.reshape(height, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,8 @@ def read_labels(file: Path, nc: int) -> Labels:
             continue
         if class_id >= nc:
             raise DataError(
-                f"{file}:{number} has class id {class_id}, but data.yaml names {nc} classes (ids 0 to {nc - 1})"
+                f"{file}:{number} has class id {class_id}, but names lists {nc} (ids 0 to {nc - 1}):"
+                " add the name or mend the label"
             )
         first = seen.setdefault((class_id, *box), number)
         if first != number:
@@ -84,7 +86,7 @@ def orphans(image_folders: Iterable[Path], suffixes: Iterable[str]) -> tuple[Pro
         labels = label_folder(folder)
         if labels == folder or not folder.is_dir():
             continue  # .txt files beside images may be anything
-        images = {file.stem for file in folder.iterdir() if file.suffix.lower() in endings}
+        images = {stem for stem, ending in map(os.path.splitext, os.listdir(folder)) if ending.lower() in endings}
         for file in sorted(labels.glob("*.txt")):
             if file.stem not in images and file.name != "classes.txt":  # labelImg leaves the names there
                 problems.append(Problem(file, None, "label file without an image"))
@@ -110,7 +112,7 @@ def _read_line(raw: bytes) -> tuple[int, tuple[float, float, float, float]]:
         raise _BadLine("not a number", _excerpt(fields)) from None
     if not all(map(math.isfinite, values)):
         raise _BadLine("not a finite number", _excerpt(fields))
-    if not values[0].is_integer() or values[0] < 0:
+    if not values[0].is_integer() or not 0 <= values[0] < 2**31:
         raise _BadLine("class id is no integer from 0", fields[0])
     coordinates = values[1:]
     if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in coordinates):

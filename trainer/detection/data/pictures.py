@@ -13,6 +13,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")  # by content; naming them keep
 GREY = 114  # what is not picture: the padding of the square and what a transparent pixel shows (YOLO's letterbox grey)
 MAX_MISSING_ROWS = 0.25  # of a truncated JPEG's height; with more of it missing, too many boxes would lie on nothing
 
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {  # EXIF 2.32, 4.6.4 A: what to do to see it upright; 1 and whatever is no orientation: nothing
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,7 +28,7 @@ _UPRIGHT = {  # EXIF 2.32, 4.6.4 A: what to do to see it upright; 1 and whatever
 
 @dataclass(frozen=True)
 class Picture:
-    """uint8 [imgsz, imgsz, 3] RGB with the picture (`width` x `height` px) at the top left; `flaw` is '' or a remark."""
+    """uint8 [imgsz, imgsz, 3] RGB, the picture (`width` x `height` px) at the top left; `flaw` is '' or a remark."""
 
     pixels: np.ndarray
     width: int
@@ -40,11 +41,20 @@ class UnreadablePicture(Exception):
 
 
 def decode(content: bytes, imgsz: int) -> Picture:
-    """The picture in `content`, upright, its long side resized to `imgsz`, on a grey square. Raises UnreadablePicture."""
+    """The picture in `content`, upright, its long side resized to `imgsz`, on a grey square.
+
+    16-bit values are scaled by their full range, transparent pixels show GREY, of several frames the first is taken.
+    A JPEG that lacks its end is taken if no more than MAX_MISSING_ROWS of it is missing. Raises UnreadablePicture.
+    """
     if not content:
         raise UnreadablePicture("the file is empty")
     try:
-        image, flaw = _open(content, imgsz)
+        try:
+            image, flaw = _read(content, imgsz), ""
+        except OSError as error:
+            if not content.startswith(_JPEG_START) or "truncated" not in str(error):
+                raise
+            image, flaw = _read_truncated(content, imgsz)
         pixels = np.full((imgsz, imgsz, 3), GREY, np.uint8)
         pixels[: image.height, : image.width] = np.asarray(image)
         return Picture(pixels, image.width, image.height, flaw)
@@ -58,33 +68,38 @@ def decode(content: bytes, imgsz: int) -> Picture:
         raise UnreadablePicture(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _open(content: bytes, imgsz: int) -> tuple[Image.Image, str]:
-    try:
-        return _read(content, imgsz)[0], ""
-    except OSError as error:
-        # A JPEG that lacks its end: browsers show what is there, and so do we. With an end-of-image marker appended,
-        # libjpeg fills the missing rows with one flat colour.
-        if not content.startswith(b"\xff\xd8") or "truncated" not in str(error):
-            raise
-        image, missing = _read(content + b"\xff\xd9", imgsz)
-        if missing > MAX_MISSING_ROWS:
-            raise UnreadablePicture(f"truncated: {missing:.0%} of its rows are missing") from None
-        return image, f"truncated: {missing:.0%} of its rows are missing"
-
-
-def _read(content: bytes, imgsz: int) -> tuple[Image.Image, float]:
-    """The picture, fitted, and which fraction of its rows at the bottom are one flat colour."""
+def _read(content: bytes, imgsz: int) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         size = _fit(image.size, imgsz)
         image.draft(
             None, (2 * size[0], 2 * size[1])
-        )  # JPEG: decode at 1/2, 1/4 or 1/8, never below twice what is needed
+        )  # a JPEG may be decoded at 1/2, 1/4, 1/8: never below twice `size`
         image.load()
-        flat = _flat_rows(image)
-        rgb = _to_rgb(image)
+        if image.format == "TIFF":  # which Pillow turns upright by itself, and then forgets the tag
+            size = _fit(image.size, imgsz)
         orientation = _orientation(image)
-    fitted = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return (fitted if orientation is None else fitted.transpose(orientation)), flat
+        rgb = _to_rgb(image)
+    if rgb.size != size:
+        rgb = rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return rgb if orientation is None else rgb.transpose(orientation)
+
+
+def _read_truncated(content: bytes, imgsz: int) -> tuple[Image.Image, str]:
+    """A JPEG that lacks its end, as browsers show it: libjpeg fills the missing rows with one flat colour."""
+    whole = content + _JPEG_END
+    with Image.open(io.BytesIO(whole), formats=FORMATS) as image:
+        missing = _flat_rows(np.asarray(image))
+    flaw = f"truncated, {missing:.0%} of its rows are missing"
+    if missing > MAX_MISSING_ROWS:
+        raise UnreadablePicture(flaw)
+    return _read(whole, imgsz), flaw
+
+
+def _flat_rows(pixels: np.ndarray) -> float:
+    """Which fraction of the rows, from the bottom up, is one flat colour."""
+    differs = (pixels != pixels[-1, -1]).reshape(len(pixels), -1).any(axis=1)
+    filled = int(np.flatnonzero(differs)[-1]) + 1 if differs.any() else 0
+    return 1 - filled / len(pixels)
 
 
 def _fit(size: tuple[int, int], imgsz: int) -> tuple[int, int]:
@@ -116,10 +131,3 @@ def _to_8_bit(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 65535.0
     scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * (255 / max(high - low, 1e-12))
     return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
-
-
-def _flat_rows(image: Image.Image) -> float:
-    pixels = np.asarray(image)
-    differs = (pixels != pixels[-1, -1]).reshape(len(pixels), -1).any(axis=1)
-    filled = int(np.flatnonzero(differs)[-1]) + 1 if differs.any() else 0
-    return 1 - filled / len(pixels)

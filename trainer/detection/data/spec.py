@@ -39,10 +39,10 @@ class DataSpec:
 def find_data(data: str, cache_dir: Path | None = None) -> DataSpec:
     """The data set that `data` names: 'digits', which is drawn into the cache folder at first, or a data.yaml's path.
 
-    The yaml holds `names` (a list, or a mapping 0, 1, 2, ... -> name), `train`, `val` and perhaps `test`, perhaps `path`
-    and perhaps `nc`. `path` is relative to the yaml's own folder, and is that folder when missing. A split is a folder
-    (searched through all its subfolders), a list of folders, or a .txt file with an image a line, relative to the .txt
-    file's folder or to `path`. Raises DataError with one sentence for whatever does not hold.
+    The yaml holds `names` (a list, or a mapping 0, 1, 2, ... -> name), `train`, `val` and perhaps `test`, `path` and
+    `nc`. `path` is relative to the yaml's own folder, and is that folder when missing. A split is a folder (searched
+    through all its subfolders), a list of folders, or a .txt file with an image a line, relative to the .txt file's
+    folder or to `path`. Raises DataError with one sentence for whatever does not hold.
     """
     if data in BUILT_IN:
         return read_yaml(digits.materialise(cache_dir))
@@ -122,7 +122,7 @@ def _names(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
         if not isinstance(name, str | int | float):
             raise DataError(f"name {i} in {path} is {name!r}, expected text, {example}")
     nc = content.get("nc")
-    if nc is not None and nc != len(names):
+    if nc is not None and str(nc) != str(len(names)):
         raise DataError(f"{path} says nc: {nc}, but lists {len(names)} names: they must agree (nc may be left out)")
     return tuple(map(str, names))
 

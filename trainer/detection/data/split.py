@@ -20,10 +20,11 @@ from trainer.detection.data.spec import DataSpec
 class Split:
     """N pictures with M boxes.
 
-    `images` uint8 [N, imgsz, imgsz, 3] RGB, read-only and memory-mapped: the picture, its long side `imgsz`, at the top
-    left, grey 114 elsewhere. `sizes` int32 [N, 2]: width and height of the picture in its square. `boxes` float32 [M, 4]:
-    xyxy in pixels of that picture. `classes` int64 [M]. `image_index` int64 [M], ascending: whose box it is. `files`: the
-    N image files. `digest` changes with any image byte, label or class name, and not with where the data set lies.
+    `images` uint8 [N, imgsz, imgsz, 3] RGB, read-only and memory-mapped: the picture, its long side `imgsz`, at the
+    top left, grey 114 elsewhere. `sizes` int32 [N, 2]: width and height of the picture in its square. `boxes` float32
+    [M, 4]: xyxy in pixels of that picture. `classes` int64 [M]. `image_index` int64 [M], ascending: whose box it is.
+    `files`: the N image files. `digest` changes with any image byte, label or class name, and neither with `imgsz` nor
+    with where the data set lies.
     """
 
     images: np.ndarray
@@ -88,7 +89,9 @@ def _read_all_labels(files: tuple[Path, ...], nc: int, problems: list[Problem]) 
         try:
             labels = read_labels(label_file, nc)
         except OSError as error:  # what it shows is not known, so it must not count as background
-            problems.append(Problem(label_file, None, "image dropped: its labels cannot be read", error.strerror or ""))
+            problems.append(
+                Problem(label_file, None, "image dropped: its labels cannot be read", error.strerror or str(error))
+            )
             continue
         labelled.append((file, labels))
         problems += labels.problems
@@ -101,7 +104,7 @@ def _hashed(files: list[Path], folder: Path, problems: list[Problem]) -> list[tu
         if isinstance(digest, str):
             readable.append((file, digest))
         else:
-            problems.append(Problem(file, None, "image dropped: it cannot be read", digest.strerror or ""))
+            problems.append(Problem(file, None, "image dropped: it cannot be read", digest.strerror or str(digest)))
     return readable
 
 
