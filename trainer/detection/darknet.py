@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from trainer.api import DataError
+
+Number = TypeVar("Number", int, float)
 
 # --------------------------------------------------------------------------------------------------------------------
 # the file
@@ -44,9 +46,9 @@ class Section:
 
     def fail(self, message: str) -> NoReturn:
         """Raise DataError with `message` and where in the file it happened."""
-        raise DataError(f"model cfg, {self}: {message}")
+        raise DataError(f"{self}: {message}")
 
-    def integer(self, key: str, default: int, low: int) -> int:
+    def read_int(self, key: str, default: int, low: int) -> int:
         """Read a whole number of at least `low`."""
         text = self.options.get(key, str(default))
         try:
@@ -57,7 +59,7 @@ class Section:
             self.fail(f"{key} must be at least {low}, not {value}")
         return value
 
-    def number_of(self, key: str, default: float) -> float:
+    def read_float(self, key: str, default: float) -> float:
         """Read one finite number."""
         text = self.options.get(key, str(default))
         try:
@@ -68,15 +70,15 @@ class Section:
             self.fail(f"{key} must be finite, not '{text}'")
         return value
 
-    def integers(self, key: str) -> list[int]:
+    def read_ints(self, key: str) -> list[int]:
         """Read a comma-separated list of whole numbers; a missing key is an empty list."""
-        return [int(value) for value in self._list(key, int, "whole numbers")]
+        return self._read_list(key, int, "whole numbers")
 
-    def numbers(self, key: str) -> list[float]:
+    def read_floats(self, key: str) -> list[float]:
         """Read a comma-separated list of numbers; a missing key is an empty list."""
-        return self._list(key, float, "numbers")
+        return self._read_list(key, float, "numbers")
 
-    def _list(self, key: str, read: Callable[[str], float], what: str) -> list[float]:
+    def _read_list(self, key: str, read: Callable[[str], Number], what: str) -> list[Number]:
         text = self.options.get(key, "")
         try:
             return [read(item) for item in text.split(",") if item.strip()]
@@ -90,7 +92,7 @@ SECTION_ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
 def parse_cfg(text: str) -> list[Section]:
     """Split the text of a .cfg into its sections, [net] first; options stay text. Raises DataError.
 
-    `#` and `;` start a comment. Blanks inside a line have no meaning, as in Darknet.
+    `#` and `;` start a comment, also behind an option.
     """
     sections: list[Section] = []
     options: dict[str, str] = {}
@@ -105,13 +107,13 @@ def parse_cfg(text: str) -> list[Section]:
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not key:
-            raise DataError(f"model cfg, line {line_number}: expected [section] or option=value, not '{line}'")
+            raise DataError(f"line {line_number}: expected [section] or option=value, not '{line}'")
         if not sections:
-            raise DataError(f"model cfg, line {line_number}: '{line}' stands before the first [section]")
+            raise DataError(f"line {line_number}: '{line}' stands before the first [section]")
         options.setdefault(key, value)  # of two equal keys Darknet takes the first
     if not sections or sections[0].kind != "net":
         found = f"[{sections[0].kind}] (line {sections[0].line})" if sections else "no section at all"
-        raise DataError(f"model cfg: the first section must be [net], not {found}")
+        raise DataError(f"the first section must be [net], not {found}")
     return sections
 
 
@@ -232,7 +234,7 @@ def decode_boxes(
     """
     centre = (xywh_logits[..., :2].sigmoid() * scale_x_y - (scale_x_y - 1) / 2 + grid) * stride
     sides = xywh_logits[..., 2:]
-    # exp is capped as in YOLOv3 (ultralytics), at e^7 ~ 1100 anchors: an early bad step shall not make an inf.
+    # exp is capped at e^7, some 1100 anchors (ultralytics' YOLOv3: 1000): one bad early step shall not make an inf.
     factor = (sides.sigmoid() * 2).square() if new_coords else sides.clamp(max=7.0).exp()
     return torch.cat([centre, factor * anchor], dim=-1)
 
@@ -288,22 +290,22 @@ class _Plan:
 
 def _build_convolutional(section: Section, plan: _Plan) -> _Layer:
     before = plan.source(plan.number - 1)
-    size = section.integer("size", 1, low=1)
-    stride = section.integer("stride", 1, low=1)
-    groups = section.integer("groups", 1, low=1)
-    dilation = section.integer("dilation", 1, low=1)
-    filters = section.integer("filters", 1, low=1)
-    padding = section.integer("padding", 0, low=0)
-    if section.integer("pad", 0, low=0):
+    size = section.read_int("size", 1, low=1)
+    stride = section.read_int("stride", 1, low=1)
+    groups = section.read_int("groups", 1, low=1)
+    dilation = section.read_int("dilation", 1, low=1)
+    filters = section.read_int("filters", 1, low=1)
+    padding = section.read_int("padding", 0, low=0)
+    if section.read_int("pad", 0, low=0):
         padding = size // 2 * dilation
-    normalised = bool(section.integer("batch_normalize", 0, low=0))
+    normalised = bool(section.read_int("batch_normalize", 0, low=0))
     activation = _read_activation(section, default="logistic")
     if plan.following is not None and plan.following.kind == "yolo":
         _check_head(section, plan.following, normalised)
         filters = len(_mask(plan.following)) * (5 + plan.nc)
         activation = nn.Identity()  # logistic is a part of `decode`, so that the loss sees logits
     if before.channels % groups or filters % groups:
-        section.fail(f"groups={groups} divides not both its {before.channels} input channels and its {filters} filters")
+        section.fail(f"groups={groups} must divide both its {before.channels} input channels and its {filters} filters")
     shrinks_by = dilation * (size - 1) - 2 * padding
     if not 0 <= shrinks_by < stride:
         section.fail(
@@ -316,28 +318,28 @@ def _build_convolutional(section: Section, plan: _Plan) -> _Layer:
 
 def _check_head(section: Section, yolo: Section, normalised: bool) -> None:
     name = section.options.get("activation", "logistic")
-    fitting = ("linear", "logistic") if yolo.integer("new_coords", 0, low=0) else ("linear",)
+    fitting = ("linear", "logistic") if yolo.read_int("new_coords", 0, low=0) else ("linear",)
     if name not in fitting:
         section.fail(f"activation={name} cannot stand right before [yolo]; use {' or '.join(fitting)}")
     if normalised:
         section.fail("batch_normalize=1 cannot stand right before [yolo], whose numbers need a bias")
-    if section.integer("groups", 1, low=1) > 1:
+    if section.read_int("groups", 1, low=1) > 1:
         section.fail("groups must be 1 right before [yolo]")
 
 
 def _build_maxpool(section: Section, plan: _Plan) -> _Layer:
     before = plan.source(plan.number - 1)
-    stride = section.integer("stride", 1, low=1)
-    size = section.integer("size", stride, low=1)
-    padding = section.integer("padding", size - 1, low=0)
+    stride = section.read_int("stride", 1, low=1)
+    size = section.read_int("size", stride, low=1)
+    padding = section.read_int("padding", size - 1, low=0)
     if not 0 <= size - 1 - padding < stride:
-        section.fail(f"size={size} with padding={padding} changes the picture's side by other than its stride={stride}")
+        section.fail(f"size={size}, padding={padding} changes the picture's side by other than its stride={stride}")
     return _Layer(MaxPool(size, stride, padding), (plan.number - 1,), before.channels, before.stride * stride)
 
 
 def _build_upsample(section: Section, plan: _Plan) -> _Layer:
     before = plan.source(plan.number - 1)
-    stride = section.integer("stride", 2, low=1)
+    stride = section.read_int("stride", 2, low=1)
     return _Layer(
         nn.Upsample(scale_factor=stride, mode="nearest"), (plan.number - 1,), before.channels, before.stride / stride
     )
@@ -345,8 +347,8 @@ def _build_upsample(section: Section, plan: _Plan) -> _Layer:
 
 def _build_route(section: Section, plan: _Plan) -> _Layer:
     sources = _read_sources(section, "layers", plan)
-    groups = section.integer("groups", 1, low=1)
-    group_id = section.integer("group_id", 0, low=0)
+    groups = section.read_int("groups", 1, low=1)
+    group_id = section.read_int("group_id", 0, low=0)
     inputs = [plan.source(number) for number in sources]
     if group_id >= groups:
         section.fail(f"group_id={group_id} must be less than groups={groups}")
@@ -380,16 +382,16 @@ def _build_yolo(section: Section, plan: _Plan) -> _Layer:
         section.fail(f"mask asks for anchor {max(mask)} (counted from 0), but there are {len(anchors)}")
     if before.stride != int(before.stride):
         section.fail(f"its grid has {1 / before.stride:g} cells a pixel; one cell must be at least one pixel")
-    scale_x_y = section.number_of("scale_x_y", 1.0)
+    scale_x_y = section.read_float("scale_x_y", 1.0)
     if scale_x_y <= 0:
         section.fail(f"scale_x_y must be more than 0, not {scale_x_y:g}")
-    new_coords = bool(section.integer("new_coords", 0, low=0))
+    new_coords = bool(section.read_int("new_coords", 0, low=0))
     head = Head(int(before.stride), anchors[mask].clone(), plan.nc, scale_x_y, new_coords)
     return _Layer(head, (plan.number - 1,), before.channels, before.stride)
 
 
 def _mask(section: Section) -> list[int]:
-    mask = section.integers("mask") or list(range(section.integer("num", 1, low=1)))
+    mask = section.read_ints("mask") or list(range(section.read_int("num", 1, low=1)))
     if min(mask) < 0 or len(set(mask)) < len(mask):
         section.fail(f"mask must be different anchor numbers from 0, not '{section.options['mask']}'")
     return mask
@@ -397,8 +399,8 @@ def _mask(section: Section) -> list[int]:
 
 def _file_anchors(section: Section) -> Tensor:
     """The file's anchors [num, 2], in pixels."""
-    sides = section.numbers("anchors")
-    num = section.integer("num", max(1, len(sides) // 2), low=1)
+    sides = section.read_floats("anchors")
+    num = section.read_int("num", max(1, len(sides) // 2), low=1)
     if len(sides) != 2 * num:
         section.fail(f"num={num} wants {2 * num} numbers in anchors (width, height of each), not {len(sides)}")
     anchors = torch.tensor(sides, dtype=torch.float32).view(num, 2)
@@ -416,9 +418,11 @@ def _read_activation(section: Section, default: str) -> nn.Module:
 
 def _read_sources(section: Section, key: str, plan: _Plan) -> tuple[int, ...]:
     """The layers that an option names: from 0 counted from the start, below 0 counted back from this layer."""
-    numbers = section.integers(key)
+    numbers = section.read_ints(key)
     if not numbers:
         section.fail(f"{key} must name at least one layer")
+    if plan.number == 0:
+        section.fail("no layer stands before it")
     for number in numbers:
         if not -plan.number <= number < plan.number:
             section.fail(f"{key}={number} is no layer before it; layers 0 to {plan.number - 1} are")
@@ -494,14 +498,14 @@ class Darknet(nn.Module):
             raise DataError(f"a detector needs at least one class, not {nc}")
         _check_options(sections[0])
         self.nc = nc
-        self.channels = sections[0].integer("channels", 3, low=1) if channels is None else channels
+        self.channels = sections[0].read_int("channels", 3, low=1) if channels is None else channels
         layers = _build(sections[1:], self.channels, nc, _as_anchors(anchors))
         self.layers = nn.ModuleList(layer.module for layer in layers)
         self._sources = [layer.sources for layer in layers]
         self._last_uses = _last_uses(self._sources)
         self.stride = int(max(layer.stride for layer in layers))
         if not self.heads:
-            raise DataError("model cfg: there is no [yolo] section, so it detects nothing")
+            raise DataError("there is no [yolo] section, so it detects nothing")
 
     @property
     def heads(self) -> list[Head]:
@@ -519,13 +523,11 @@ class Darknet(nn.Module):
         outputs = {-1: images}
         raw: list[Tensor] = []
         for number, layer in enumerate(self.layers):
-            out = layer(*(outputs[source] for source in self._sources[number]))
+            outputs[number] = layer(*(outputs[source] for source in self._sources[number]))
             if isinstance(layer, Head):
-                raw.append(out)
-            else:
-                outputs[number] = out
+                raw.append(outputs[number])
             for source in self._last_uses[number]:
-                del outputs[source]  # nobody routes to it any more
+                del outputs[source]  # nobody reads it any more
         return raw
 
     def predict(self, images: Tensor) -> Tensor:
@@ -546,7 +548,7 @@ def _build(sections: Sequence[Section], channels: int, nc: int, anchors: Tensor 
                 section.fail(f"it reads layer {source}, a [yolo], which has no output that others could use")
         layers.append(layer)
     if not layers:
-        raise DataError("model cfg: there is no section after [net]")
+        raise DataError("there is no section after [net]")
     return layers
 
 
@@ -557,8 +559,9 @@ def _check_options(section: Section) -> None:
 
 
 def _last_uses(sources: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """For each layer, the outputs that nobody reads after it (its own, if nobody ever does; a head keeps none)."""
-    last = {source: number for number, read in enumerate(sources) for source in read}
+    """For each layer, the outputs that nobody reads after it; among them its own, if nobody ever does."""
+    last = {number: number for number in range(len(sources))}
+    last |= {source: number for number, read in enumerate(sources) for source in read}
     return [tuple(source for source, user in last.items() if user == number) for number in range(len(sources))]
 
 
@@ -572,8 +575,15 @@ def _as_anchors(anchors: ArrayLike | None) -> Tensor | None:
 
 
 def load_model(name_or_path: str | Path, nc: int, anchors: ArrayLike | None = None, channels: int = 3) -> Darknet:
-    """Build the model of a built-in cfg's name (see `available_models`) or of a .cfg file. Raises DataError."""
-    return Darknet(parse_cfg(read_cfg(name_or_path)), nc, anchors, channels)
+    """Build the model of a built-in cfg's name (see `available_models`) or of a .cfg file. Raises DataError.
+
+    It detects `nc` classes in pictures of `channels` channels, whatever the file says; for `anchors` see `Darknet`.
+    """
+    text = read_cfg(name_or_path)
+    try:
+        return Darknet(parse_cfg(text), nc, anchors, channels)
+    except DataError as error:
+        raise DataError(f"model '{name_or_path}', {error}") from None
 
 
 def read_cfg(name_or_path: str | Path) -> str:
