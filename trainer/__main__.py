@@ -1,0 +1,116 @@
+"""python -m trainer: one training from the shell, one JSON line an epoch on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import fields
+from pathlib import Path
+from typing import cast
+
+import yaml
+
+from trainer.api import DataError, EpochMetrics, TrainerError, TrainJob, TrainOptions, Value
+from trainer.messages import metrics_to_dict
+from trainer.process import thread_settings
+from trainer.worker import load_trainer
+
+DEFAULT_TRAINER = "trainer.detection.trainer:DetectionTrainer"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0, 1 (the training failed), 2 (asked wrongly, or data that none can train on), 130 (interrupted)."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        run(arguments)
+    except TrainerError as error:
+        complain(str(error))
+        return 2 if isinstance(error, DataError) else 1
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return 130
+    except BrokenPipeError:  # whoever read our lines has seen enough (| head)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what Python still holds back goes nowhere
+        return 1
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """An option for each field of TrainOptions, so that what can be asked for is listed in one place."""
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    parser.add_argument("--hyp", type=Path, metavar="FILE", help="YAML of hyps; those left out keep their defaults")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="where the training writes (default: thrown away)")
+    parser.add_argument("--trainer", default=DEFAULT_TRAINER, metavar="MODULE:ATTR", help="who trains (%(default)s)")
+    for option in fields(TrainOptions):
+        flag = "--" + option.name.replace("_", "-")
+        if isinstance(option.default, bool):
+            parser.add_argument(flag, action="store_true", help="needs --workdir" if option.name == "save" else None)
+        else:
+            parser.add_argument(flag, type=type(option.default), default=option.default, help="default: %(default)s")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train as asked and write the epochs to standard output, what was found in the data to standard error."""
+    options = TrainOptions(**{option.name: getattr(arguments, option.name) for option in fields(TrainOptions)})
+    if options.save and arguments.workdir is None:
+        raise DataError("--save needs --workdir DIR, the folder to save in")
+    hyp = {} if arguments.hyp is None else read_hyp(arguments.hyp)
+    for name, setting in thread_settings(options.threads).items():
+        os.environ.setdefault(name, setting)  # read when torch is loaded, which is below
+    trainer = load_trainer(arguments.trainer)
+    prepared = trainer.prepare(options)
+    for line in (prepared.summary, *(f"warning: {warning}" for warning in prepared.warnings)):
+        sys.stderr.write(line + "\n")
+    with ExitStack() as stack:
+        workdir = arguments.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        workdir.mkdir(parents=True, exist_ok=True)
+        # The contract says Iterator, and asks that it can be closed: that is a generator.
+        epochs = cast(Generator[EpochMetrics, None, None], trainer.train(TrainJob(hyp, options, workdir)))
+        for metrics in stack.enter_context(closing(epochs)):
+            write_line(metrics)
+
+
+def read_hyp(path: Path) -> dict[str, Value]:
+    """The hyps of a YAML file of name: value. Raises DataError. Numeric text counts as a number: to PyYAML, which is
+    YAML 1.1, `1e-5` is text."""
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"hyp file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"hyp file {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(read, dict):
+        raise DataError(f"hyp file {path} must hold lines of name: value, got {type(read).__name__}")
+    return {str(name): read_value(path, name, value) for name, value in read.items()}
+
+
+def read_value(path: Path, name: object, value: object) -> Value:
+    if not isinstance(value, Value):
+        raise DataError(f"hyp file {path}: {name} must be one value, got {value!r}")
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return number if math.isfinite(number) else value
+    return value
+
+
+def write_line(metrics: EpochMetrics) -> None:
+    sys.stdout.write(json.dumps(metrics_to_dict(metrics)) + "\n")
+    sys.stdout.flush()
+
+
+def complain(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
