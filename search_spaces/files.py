@@ -18,6 +18,7 @@ import yaml
 from search_spaces.space import Hyp, Space, SpaceError, Value, did_you_mean, read_value
 
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_TEXT_TAG = "tag:yaml.org,2002:str"
 _SCALAR_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "str")}
 
 
@@ -26,11 +27,15 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what both readers read alike: text that looks like 1e-5 gets its quotes."""
+    """Writes what both readers read alike: text that looks like 1e-5 is quoted, what does not print is escaped."""
+
+    def represent_str(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar(_TEXT_TAG, text, style=None if text.isprintable() else '"')
 
 
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def available_spaces() -> tuple[str, ...]:
@@ -123,9 +128,9 @@ def _entries(mapping: yaml.MappingNode, of: str = "") -> Iterator[tuple[str, yam
     """Its keys and value nodes, each key once; `of` is the hyp that the mapping belongs to, for the message."""
     seen: dict[str, int] = {}
     for key_node, node in mapping.value:
-        key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
         line = key_node.start_mark.line + 1
-        if not isinstance(key, str) or not key:
+        key = key_node.value
+        if key_node.tag != _TEXT_TAG or not key:
             raise SpaceError(f"{of}key {_described(key_node)} in line {line} is not a name")
         if key in seen:
             raise SpaceError(f"{of}{key} stands twice, in lines {seen[key]} and {line}")
@@ -187,7 +192,8 @@ def _described(node: yaml.Node) -> str:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
-        return f"{error.problem} in line {error.problem_mark.line + 1}"
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        return f"{problem} in line {error.problem_mark.line + 1}"
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     return " ".join(str(error).split())
