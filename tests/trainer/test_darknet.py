@@ -199,8 +199,8 @@ def test_a_layer_is_let_go_as_soon_as_nobody_will_read_it() -> None:
         layer.register_forward_hook(count)
     with torch.no_grad():
         model(torch.rand(1, 3, 64, 64))
-    # Counted when a layer is done: its input; from 10 to 20 layer 8, which layer 20 reads; from 15 to 17 layer 13, which
-    # layer 17 reads; from 17 on what the first head returned.
+    # Counted when a layer is done: its input; from 10 to 20 layer 8, which 20 reads; from 15 to 17 layer 13, which 17
+    # reads; from 17 on what the first head returned.
     assert alive == [0, *[1] * 9, *[2] * 5, *[3] * 6, *[2] * 3]
 
 
