@@ -170,7 +170,9 @@ def _open(stem: Path, files: Sequence[Path], imgsz: int) -> Cached | None:
     try:
         kept = tuple(map(int, index["kept"]))
         sizes = np.array(index["sizes"], np.int32).reshape(-1, 2)
-        images = np.load(stem.with_suffix(".npy"), mmap_mode="r" if kept else None)  # nothing cannot be mapped
+        images: np.ndarray = np.empty((0, imgsz, imgsz, 3), np.uint8)
+        if kept:  # nothing cannot be mapped
+            images = np.lib.format.open_memmap(stem.with_suffix(".npy"), mode="r")
         problems = tuple(Problem(files[i], None, what, detail) for i, what, detail in index["problems"])
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
