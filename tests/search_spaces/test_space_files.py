@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import (
@@ -18,6 +18,8 @@ from search_spaces import (
     load_space,
     read_scalar,
 )
+
+calm = settings(deadline=None)  # a busy machine is no failure
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20)
@@ -34,6 +36,7 @@ def written(tmp_path: Path):
     return write
 
 
+@calm
 @given(st.dictionaries(names, values, min_size=1, max_size=6), st.lists(texts, max_size=3))
 def test_yaml_safe_load_reads_a_dumped_hyp_back_exactly(hyp: dict[str, object], header: list[str]) -> None:
     read = yaml.safe_load(dump_hyp(hyp, header))
@@ -42,6 +45,7 @@ def test_yaml_safe_load_reads_a_dumped_hyp_back_exactly(hyp: dict[str, object], 
     assert [type(value) for value in read.values()] == [type(value) for value in hyp.values()]
 
 
+@calm
 @given(st.dictionaries(names, values, min_size=1, max_size=6))
 def test_load_hyp_reads_a_dumped_hyp_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, hyp: dict[str, object]
@@ -153,6 +157,7 @@ def test_a_bad_file_is_refused_in_one_sentence_that_names_it(written, content: b
         assert "\n" not in str(error.value)
 
 
+@calm
 @given(st.one_of(st.binary(max_size=200), st.text("lr0: {}[],#&*!|>'\"%@`\n\t -?e1.~<=", max_size=60).map(str.encode)))
 def test_whatever_a_file_holds_it_is_a_space_or_a_space_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
