@@ -437,7 +437,7 @@ def test_sigkill_of_the_parent_in_mid_epoch_leaves_no_process(tmp_path: Path, fa
         assert len(processes) == (2 if fault == "program" else 1)
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        assert wait_for(lambda: not any(lives(pid) for pid in processes), timeout_s=1.0)
+        assert wait_for(lambda: not any(lives(pid) for pid in processes))
 
 
 def test_where_the_kernel_cannot_help_a_thread_of_the_child_does(
@@ -454,7 +454,7 @@ def test_where_the_kernel_cannot_help_a_thread_of_the_child_does(
         processes = {child} | descendants(child)
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-        assert wait_for(lambda: not any(lives(pid) for pid in processes), timeout_s=1.0)
+        assert wait_for(lambda: not any(lives(pid) for pid in processes))
 
 
 def test_an_interrupt_kills_and_reaps_the_child_and_passes_on(tmp_path: Path) -> None:
