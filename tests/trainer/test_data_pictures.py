@@ -98,9 +98,10 @@ def test_16_bit_is_scaled_by_its_full_range(kind: str) -> None:
 
 def test_floats_are_scaled_by_the_range_they_use() -> None:
     values = np.tile(np.linspace(-3, 5, 64, dtype=np.float32), (32, 1))
-    values[0, 0] = np.nan
+    values[0, :2] = np.nan, np.inf
     pixels = decode(_bytes(Image.fromarray(values), "TIFF"), 64).pixels
     assert (pixels[0, 0] == 0).all()
+    assert (pixels[0, 1] == 255).all()
     assert (pixels[1, 1] < 5).all()
     assert (pixels[1, 63] == 255).all()
 

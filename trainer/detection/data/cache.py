@@ -74,7 +74,7 @@ def hash_files(files: Sequence[Path], folder: Path) -> list[str | OSError]:
             stat = file.stat()
             stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
             known = memo.get(str(file))
-            if isinstance(known, list) and known[:3] == stamp:
+            if isinstance(known, list) and len(known) == 4 and known[:3] == stamp:
                 return str(known[3])
             digest = _blake(file.read_bytes())
         except OSError as error:
@@ -86,7 +86,7 @@ def hash_files(files: Sequence[Path], folder: Path) -> list[str | OSError]:
     with ThreadPoolExecutor(_threads()) as pool:
         digests = list(pool.map(hashed, files))
     if news:
-        with contextlib.suppress(OSError):  # only a memory aid
+        with contextlib.suppress(OSError):  # it only saves time
             memo_file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(memo_file) as out:
                 out.write(json.dumps(memo | news).encode())

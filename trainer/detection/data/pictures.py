@@ -71,9 +71,7 @@ def decode(content: bytes, imgsz: int) -> Picture:
 def _read(content: bytes, imgsz: int) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         size = _fit(image.size, imgsz)
-        image.draft(
-            None, (2 * size[0], 2 * size[1])
-        )  # a JPEG may be decoded at 1/2, 1/4, 1/8: never below twice `size`
+        image.draft(None, (2 * size[0], 2 * size[1]))  # a JPEG decodes faster at 1/2, 1/4, 1/8; twice `size` is enough
         image.load()
         if image.format == "TIFF":  # which Pillow turns upright by itself, and then forgets the tag
             size = _fit(image.size, imgsz)
@@ -118,7 +116,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         ground = Image.new("RGBA", image.size, (GREY, GREY, GREY, 255))
         return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
@@ -126,8 +124,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
     """16-bit values by their full range; other integers and floats, which have none, by the range they use."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    finite = values[np.isfinite(values)]
+    low, high = float(finite.min()), float(finite.max())
     if values.dtype.kind != "f" and low >= 0 and high <= 65535:
         low, high = 0.0, 65535.0
-    scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * (255 / max(high - low, 1e-12))
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    bounded = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return np.rint((bounded - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
