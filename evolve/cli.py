@@ -1,0 +1,221 @@
+"""The command line: every command parses, calls and prints. What it needs is imported when a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import evolve
+from evolve.config import ConfigError, EvolveConfig, mask_secrets
+from evolve.standing import NoResult
+from search_spaces import SpaceError, Value, dump_hyp, read_scalar
+from trainer import DataError, TrainerError
+
+DEFAULTS = EvolveConfig()
+NOTHING_COMPLETED, ASKED_WRONGLY, INTERRUPTED = 1, 2, 130
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Door(click.Group):
+    """The one place where errors become one line on stderr and an exit code; all others are bugs and shown."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            code = _exit_code(error)
+            if code is None:
+                raise
+            click.echo(f"evolve: error: {mask_secrets(' '.join(str(error).splitlines()))}", err=True)
+            ctx.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """2 for what was asked wrongly, 1 for a result that did not come about, None for a bug."""
+    if isinstance(error, NoResult):
+        return NOTHING_COMPLETED
+    if isinstance(error, TrainerError) and not isinstance(error, DataError):
+        return NOTHING_COMPLETED
+    if isinstance(error, ConfigError | SpaceError | DataError | OSError):
+        return ASKED_WRONGLY
+    from studies import StudyError
+
+    return ASKED_WRONGLY if isinstance(error, StudyError) else None
+
+
+def setting(name: str, text: str, **more: Any) -> Decorator:
+    """The flag of one field of EvolveConfig: its default is shown, and None tells that it was not given."""
+    default = getattr(DEFAULTS, name)
+    shown = "" if default in (None, "", ()) or default == {} else f"  [default: {default}]"
+    more = {"type": int if isinstance(default, int) else str, **more}
+    return click.option(f"--{name.replace('_', '-')}", name, default=None, help=text + shown, **more)
+
+
+def together(*options: Decorator) -> Decorator:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _names(_ctx: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Value] | None:
+    for pair in pairs:
+        if "=" not in pair:
+            raise ConfigError(f"--set {pair} is not name=value, as in --set lr0=0.02")
+    return {name.strip(): read_scalar(text) for name, _, text in (pair.partition("=") for pair in pairs)} or None
+
+
+training_options = together(
+    setting("data", "Built-in data set or path of a data.yaml."),
+    setting("model", "Built-in model or path of a Darknet cfg."),
+    setting("epochs", "Epochs of a training."),
+    setting("imgsz", "Image size in pixels."),
+    setting("batch", "Images in a batch."),
+    setting("device", "Where to train: cpu, cuda, cuda:1, ..."),
+    setting("optimizer", "Optimizer of a training."),
+    setting("schedule", "Learning-rate schedule."),
+    setting("threads", "CPU threads of a training; 0 leaves it to torch."),
+    setting("seed", "Seed of everything random."),
+    setting("trainer", "Trainer by name, or module:attr of one of your own."),
+)
+space_options = together(
+    setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file."),
+    setting("hyp", "The base that evolution starts from: a hyp file.", metavar="FILE"),
+    setting("freeze", "Hyps that keep their default: names with commas between.", metavar="NAMES", callback=_names),
+    setting("only", "The only hyps that may vary: names with commas between.", metavar="NAMES", callback=_names),
+    setting("set", "Give a hyp a fixed value; may be repeated.", metavar="NAME=VALUE", multiple=True, callback=_values),
+)
+study_options = together(
+    setting("generations", "Trials in total; a study that is resumed counts on."),
+    setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ..."),
+    setting("pruner", "What stops hopeless trials: asha, median, none, ..."),
+    setting("fitness", "What is maximised: weights of precision, recall, map50, map50_95."),
+    setting("max_failures", "Failed trials in a row that end the study."),
+    setting("study", "Name of the study and of its run folder.  [default: the name of the data]"),
+    setting("runs", "Folder of the run folders."),
+    setting("storage", "URL of an Optuna storage.  [default: SQLite in the run folder]", envvar="EVOLVE_STORAGE"),
+)
+
+
+@click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(evolve.__version__, prog_name="evolve", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Evolve the hyperparameters of an object detector's training."""
+
+
+@cli.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Settings from a file; flags beat them.")
+@study_options
+@space_options
+@training_options
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+def run(config: Path | None, quiet: bool, **flags: Any) -> None:
+    """Evolve hyps: start a study, or go on with one of the same name.
+
+    Without any option it evolves 300 generations on the built-in data set `digits`.
+    """
+    from evolve.config import resolve_config
+
+    resolved = resolve_config(flags, config)
+    from rich.console import Console
+
+    from evolve.engine import evolve
+    from evolve.panel import watcher_for
+
+    quieten_libraries()
+    evolve(resolved, watcher_for(Console(), quiet=quiet))
+
+
+@cli.command()
+@click.argument("study", required=False)
+@click.option("--runs", default=DEFAULTS.runs, show_default=True, help="Folder of the run folders.")
+@click.option(
+    "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
+)
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
+def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
+    """Show the best hyp of a study, by default of the one that improved last."""
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.lookup import find_study
+    from evolve.panel import say_best
+
+    found = find_study(study, Path(runs), storage)
+    if found.best is None:
+        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+    if as_yaml:
+        click.echo(dump_hyp(found.best.hyp), nl=False)
+    else:
+        say_best(Console(), found.best, found.base, found.paths.best_hyp)
+
+
+@cli.command()
+@click.argument("name", required=False)
+def spaces(name: str | None) -> None:
+    """List the built-in search spaces, or show what may vary in one of them (or in a file)."""
+    from search_spaces import available_spaces, load_space
+
+    if name is None:
+        for each in available_spaces():
+            click.echo(each)
+        return
+    from rich.console import Console
+
+    from evolve.panel import space_table
+
+    Console().print(space_table(load_space(name)))
+
+
+@cli.command()
+@click.option("--hyp", metavar="FILE", help="Train with this hyp file.  [default: the trainer's own values]")
+@training_options
+@click.option("--split", default="val", show_default=True, help="What is scored after every epoch: train, val, test.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train so often, from --seed on."
+)
+@click.option("--out", metavar="FOLDER", help="Keep weights and logs here.  [default: keep nothing]")
+def train(hyp: str | None, split: str, seeds: int, out: str | None, **flags: Any) -> None:
+    """Train with one hyp, outside of any study, and print every epoch."""
+    import dataclasses
+
+    from evolve.config import resolve_config
+    from evolve.training import train_and_tell
+
+    config = resolve_config({**flags, "hyp": hyp})
+    options = dataclasses.replace(config.train_options(), split=split, save=out is not None)
+    for line in train_and_tell(config, options, range(config.seed, config.seed + seeds), Path(out) if out else None):
+        click.echo(line)
+
+
+def quieten_libraries() -> None:
+    """Leave the screen to us: of Optuna's lines only warnings, and none about what it calls experimental."""
+    import logging
+    import warnings
+
+    import optuna
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
+
+def main() -> None:
+    """What the console script calls."""
+    cli(prog_name="evolve")

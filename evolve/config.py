@@ -1,0 +1,194 @@
+"""What a study was asked for: defaults, then the --config file, then the flags, resolved once into one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+
+from search_spaces import Value
+from trainer import TrainOptions
+
+MASK = "***"
+
+
+class ConfigError(Exception):
+    """The user asked for something that cannot be; the message says what, in one sentence."""
+
+
+@dataclass(frozen=True)
+class EvolveConfig:
+    """Everything that `evolve run` can be told. Its fields' names are the keys of evolve.yaml and the flags."""
+
+    data: str = "digits"
+    model: str = "pico"
+    epochs: int = 12
+    imgsz: int = 96
+    batch: int = 16
+    device: str = "cpu"
+    optimizer: str = "sgd"
+    schedule: str = "cosine"
+    threads: int = 0
+    seed: int = 0
+    generations: int = 300
+    fitness: str = "map50=0.1,map50_95=0.9"
+    trainer: str = "detection"
+    space: str = "detection"
+    hyp: str | None = None
+    freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    set: Mapping[str, Value] = field(default_factory=dict)
+    sampler: str = "genetic"
+    pruner: str = "asha"
+    study: str = ""
+    runs: str = "runs"
+    storage: str | None = None
+    max_failures: int = 10
+
+    def train_options(self) -> TrainOptions:
+        """What all trainings of the study have in common; `seed` is the study's, each trial adds its generation."""
+        shared = {option.name for option in dataclasses.fields(TrainOptions)} & vars(self).keys()
+        return TrainOptions(**{name: getattr(self, name) for name in shared})
+
+
+def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> EvolveConfig:
+    """Defaults < the file at `path` < flags (those that are None were not given). Raises ConfigError.
+
+    What names an existing file becomes an absolute path, so that the resolved configuration means the same from any
+    folder; a study without a name takes that of its data.
+    """
+    given = {**(read_config(path) if path else {}), **{key: value for key, value in flags.items() if value is not None}}
+    config = EvolveConfig(**given)
+    if config.storage and MASK in config.storage:
+        raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
+    config = dataclasses.replace(
+        config,
+        data=_absolute(config.data),
+        model=_absolute(config.model),
+        space=_absolute(config.space),
+        hyp=_absolute(config.hyp) if config.hyp else None,
+        runs=str(Path(config.runs).absolute()),
+    )
+    config = dataclasses.replace(config, study=config.study or _name_after(config.data))
+    _check(config)
+    return config
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The keys of a configuration file, each of its field's type. Raises ConfigError for a wrong key or value."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {_reason(error)}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is not a configuration: expected 'key: value' lines, got {_described(content)}")
+    types = get_type_hints(EvolveConfig)
+    for key in content:
+        if key not in types:
+            raise ConfigError(f"unknown key '{key}' in {path}{did_you_mean(str(key), types)}")
+    return {key: _typed(value, types[key], f"{key} in {path}") for key, value in content.items()}
+
+
+def dump_config(config: EvolveConfig) -> str:
+    """The configuration as YAML that `read_config` takes back; a password in the storage's URL is masked."""
+    content = {key: _plain(value) for key, value in vars(config).items() if value is not None}
+    if config.storage is not None:
+        content["storage"] = mask_secrets(config.storage)
+    header = "# What this study was asked for. `evolve run --config` with this file repeats it.\n"
+    if content.get("storage") != config.storage:
+        header += "# The storage's password was left out: give the URL with --storage or EVOLVE_STORAGE.\n"
+    return header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def mask_secrets(text: str) -> str:
+    """The same text without the passwords of the URLs in it."""
+    text = re.sub(r"(://[^:/@\s]*:)[^\s]*(?=@)", rf"\g<1>{MASK}", text)
+    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s]+", rf"\g<1>{MASK}", text)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """' (did you mean ...?)' where something known is near, else what is known."""
+    known = list(known)
+    near = difflib.get_close_matches(given, known, n=1)
+    return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
+
+
+def _check(config: EvolveConfig) -> None:
+    for name, least in (("generations", 1), ("epochs", 1), ("imgsz", 1), ("batch", 1), ("max_failures", 1)):
+        if getattr(config, name) < least:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
+    for name in ("threads", "seed"):
+        if getattr(config, name) < 0:
+            raise ConfigError(f"--{name} is {getattr(config, name)}; it cannot be negative")
+    if not re.fullmatch(r"[\w][\w.+ -]*", config.study):
+        raise ConfigError(
+            f"'{config.study}' cannot name a study: it names a folder, so give letters, digits, '.', '-' or '_'"
+        )
+
+
+def _typed(value: object, kind: Any, what: str) -> Any:
+    """`value` as the type of its field; whole floats pass as int and lists as tuples, nothing else is bent."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    if value is None and type(None) in kinds:
+        return None
+    kind = kinds[0]
+    if get_origin(kind) is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    if get_origin(kind) is not None and isinstance(value, dict):
+        return {str(key): _typed_value(item, f"{key} of {what}") for key, item in value.items()}
+    if kind is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if get_origin(kind) is None and isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    raise ConfigError(f"{what} is {_described(value)}; expected {_name_of(kind)}")
+
+
+def _typed_value(value: object, what: str) -> Value:
+    if isinstance(value, Value):
+        return value
+    raise ConfigError(f"{what} is {_described(value)}; expected a number, a text or true/false")
+
+
+def _name_of(kind: Any) -> str:
+    names = {int: "a whole number", str: "a text", tuple: "a list of names"}
+    return names.get(get_origin(kind) or kind, "a mapping of names to values")
+
+
+def _described(value: object) -> str:
+    return "nothing" if value is None else f"{value!r}"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _absolute(name: str) -> str:
+    """The absolute path of what names a file; a bare name ('digits') and a path with nothing there stay as they are."""
+    if Path(name).name == name and not Path(name).suffix:
+        return name
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
+def _name_after(data: str) -> str:
+    """'digits' -> 'digits', 'sets/blood/data.yaml' -> 'blood', 'sets/blood.yaml' -> 'blood'."""
+    path = Path(data)
+    name = path.parent.name if path.stem == "data" and path.parent.name else path.stem
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "study"
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "it is not UTF-8 text"

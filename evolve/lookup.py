@@ -1,0 +1,68 @@
+"""Finds a study that was run before, by its name or the folder it lies in, and reads what it found out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from evolve.config import MASK, ConfigError, did_you_mean, read_config
+from evolve.paths import RunPaths
+from search_spaces import Hyp, Space
+from studies import BestHyp, StudyError, best_of, open_storage, sqlite_url, storage_errors
+from studies.study import BASE, IDENTITY
+
+
+@dataclass(frozen=True)
+class Found:
+    """A stored study: the hyp that it began with, and the best one (None while no trial has completed)."""
+
+    paths: RunPaths
+    base: Hyp
+    best: BestHyp | None
+
+
+def find_study(name: str | None, runs: Path, storage: str | None = None) -> Found:
+    """The study of that name in `runs`, or in the folder `name`; without a name the one that improved last.
+
+    `storage` is needed where evolve.yaml does not hold the password. Raises ConfigError, StudyError.
+    """
+    paths = RunPaths(_folder(name, runs))
+    settings = read_config(paths.config)
+    study_name, kept_in = settings.get("study", paths.root.name), storage or settings.get("storage")
+    if kept_in is None and not paths.database.exists():
+        raise StudyError(f"{paths.database} is gone: the study {study_name} was kept there")
+    if kept_in is not None and MASK in kept_in:
+        raise ConfigError(f"the storage in {paths.config} lacks its password: give the URL with --storage")
+    url = kept_in or sqlite_url(paths.database)
+    with storage_errors(url):
+        try:
+            study = optuna.load_study(study_name=study_name, storage=open_storage(url))
+        except KeyError:
+            raise StudyError(f"there is no study {study_name} in its storage") from None
+        space = Space.from_dict(study.user_attrs[IDENTITY]["space"])
+        return Found(paths, study.user_attrs[BASE], best_of(study, space))
+
+
+def _folder(name: str | None, runs: Path) -> Path:
+    known = {folder.name: folder for folder in _run_folders(runs)}
+    if name is None:
+        if not known:
+            raise ConfigError(f"there is no study in {runs}: `evolve run` makes one, --runs looks elsewhere")
+        return max(known.values(), key=_last_improved)
+    if name in known:
+        return known[name]
+    if RunPaths(Path(name)).config.is_file():
+        return Path(name)
+    raise ConfigError(f"there is no study '{name}' in {runs}{did_you_mean(name, known) if known else ''}")
+
+
+def _run_folders(runs: Path) -> Iterator[Path]:
+    return (file.parent for file in sorted(runs.glob(f"*/{RunPaths(runs).config.name}")))
+
+
+def _last_improved(folder: Path) -> float:
+    paths = RunPaths(folder)
+    return (paths.best_hyp if paths.best_hyp.exists() else paths.config).stat().st_mtime

@@ -1,0 +1,70 @@
+"""One trial's journey: its hyp goes down to the trainer, metrics come up epoch by epoch and become fitness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import cast
+
+import optuna
+
+from evolve.fitness import METRICS, Fitness
+from evolve.interrupts import Interrupts
+from evolve.panel import Watcher
+from evolve.paths import RunPaths
+from evolve.records import Records
+from evolve.standing import Outcome
+from search_spaces import Hyp
+from trainer import EpochMetrics, Trainer, TrainerError, TrainJob, TrainOptions
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Trains the hyp of one trial after the other."""
+
+    trainer: Trainer
+    options: TrainOptions
+    fitness: Fitness
+    paths: RunPaths
+    records: Records
+    watcher: Watcher
+    interrupts: Interrupts
+
+    def __call__(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Outcome:
+        """Train `hyp` and report the fitness of every epoch. A failure is an outcome too, never a fitness.
+
+        The trial ends by leaving the loop over its epochs: at their end, where the pruner gives it up, or by an error;
+        a KeyboardInterrupt passes through. `closing` then ends the training, whichever it was.
+        """
+        outcome = Outcome(trial.number, "failed", failure="the trainer ended without an epoch")
+        try:
+            with closing(self._train(trial, hyp, seed)) as epochs:
+                for metrics in epochs:
+                    with self.interrupts.held():
+                        outcome = self._report(trial, metrics)
+                        if trial.should_prune():
+                            return replace(outcome, state="pruned")
+        except TrainerError as error:
+            return replace(outcome, state="failed", failure=str(error).splitlines()[0])
+        return outcome
+
+    def _train(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Generator[EpochMetrics]:
+        workdir = self.paths.trial(trial.number)
+        workdir.mkdir(parents=True, exist_ok=True)
+        self.paths.metrics(trial.number).unlink(missing_ok=True)  # of a study that was deleted, but not its folder
+        job = TrainJob(hyp, replace(self.options, seed=seed), workdir)
+        return cast("Generator[EpochMetrics]", self.trainer.train(job))
+
+    def _report(self, trial: optuna.Trial, metrics: EpochMetrics) -> Outcome:
+        """Tell the pruner, the trial's own file and the watcher of an epoch; the outcome if it were the last."""
+        fitness = self.fitness(metrics)
+        self.records.add_epoch(trial.number, metrics, fitness)
+        if not math.isfinite(fitness):
+            raise TrainerError(f"the fitness of epoch {metrics.epoch} is {fitness}")
+        trial.report(fitness, step=metrics.epoch)
+        self.watcher.epoch(trial.number, metrics.epoch, fitness)
+        return Outcome(
+            trial.number, "complete", metrics.epoch, fitness, metrics={name: getattr(metrics, name) for name in METRICS}
+        )

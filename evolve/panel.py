@@ -1,0 +1,332 @@
+"""What a person sees while a study runs: a live panel on a terminal, lines elsewhere, a summary at the end."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from evolve.standing import Outcome, Standing
+from search_spaces import Hyp, Space, Value
+
+if TYPE_CHECKING:
+    from studies import BestHyp
+
+STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
+ROWS = 6
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What is known when a study opens: name, folder, how much it shall do, what the trainer said of the data."""
+
+    study: str
+    folder: Path
+    generations: int
+    epochs: int
+    data: str
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is left when a study ends. `hyp` is None when nothing completed; `command` trains with the best hyp."""
+
+    reason: str
+    standing: Standing
+    epochs: int
+    base: Hyp
+    hyp: Hyp | None
+    hyp_file: Path
+    command: Sequence[str]
+
+
+class Watcher(Protocol):
+    """Whoever wants to be told how a study goes. Nothing that it does changes the study."""
+
+    def opened(self, opened: Opened) -> None: ...
+
+    def started(self, number: int) -> None: ...
+
+    def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
+
+    def finished(self, outcome: Outcome, standing: Standing) -> None: ...
+
+    def warned(self, warning: str) -> None: ...
+
+    def ended(self, ended: Ended) -> None: ...
+
+
+class Silence:
+    """Watches and says nothing."""
+
+    def opened(self, opened: Opened) -> None: ...
+
+    def started(self, number: int) -> None: ...
+
+    def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
+
+    def finished(self, outcome: Outcome, standing: Standing) -> None: ...
+
+    def warned(self, warning: str) -> None: ...
+
+    def ended(self, ended: Ended) -> None: ...
+
+
+class Pace:
+    """How long the rest will take, from the mean time of the trials that finished since the start."""
+
+    def __init__(self, opened: Opened, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._opened = opened
+        self._start = clock()
+
+    def left_s(self, standing: Standing) -> float | None:
+        """Seconds left, None until a first trial has finished."""
+        done = standing.finished - self._opened.standing.finished
+        if done <= 0:
+            return None
+        to_do = max(self._opened.generations - standing.finished, 0)
+        return (self._clock() - self._start) / done * to_do
+
+
+class PlainLines:
+    """One line a trial, always in the same columns: for files, pipes and continuous integration."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def opened(self, opened: Opened) -> None:
+        self._opened = opened
+        self._pace = Pace(opened)
+        self._say(f"{opened.study}: {opened.data}")
+        self._say(f"{opened.generations} generations of up to {opened.epochs} epochs in {opened.folder}")
+        if opened.standing.finished:
+            self._say(f"resumed: {opened.standing.finished} of {opened.generations} generations are already done")
+
+    def started(self, number: int) -> None: ...
+
+    def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
+
+    def finished(self, outcome: Outcome, standing: Standing) -> None:
+        self._say(
+            f"generation {standing.finished:>4}/{self._opened.generations}  trial {outcome.number:>4}"
+            f"  {outcome.state:<8}  fitness {_figure(outcome.fitness):>7}"
+            f"  epochs {outcome.epochs:>3}/{self._opened.epochs}"
+            f"  best {_figure(standing.best):>7}  left {_duration(self._pace.left_s(standing)):>8}"
+            f"  {outcome.failure or outcome.change}"
+        )
+
+    def warned(self, warning: str) -> None:
+        self._say(f"warning: {warning}")
+
+    def ended(self, ended: Ended) -> None:
+        say_summary(self._console, ended)
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(line.rstrip()), soft_wrap=True)
+
+
+class LivePanel:
+    """A panel that redraws itself in place, four times a second, and leaves the summary behind."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: deque[Outcome] = deque(maxlen=ROWS)
+        self._now = ""
+        self._live: Live | None = None
+
+    def opened(self, opened: Opened) -> None:
+        self._opened = opened
+        self._standing = opened.standing
+        self._pace = Pace(opened)
+        self._console.print(Text(f"{opened.study}: {opened.data}"))
+        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def started(self, number: int) -> None:
+        self._now = f"trial {number}: epoch 1 of {self._opened.epochs}"
+
+    def epoch(self, number: int, epoch: int, fitness: float) -> None:
+        self._now = f"trial {number}: epoch {epoch} of {self._opened.epochs} done, fitness {_figure(fitness)}"
+
+    def finished(self, outcome: Outcome, standing: Standing) -> None:
+        self._rows.append(outcome)
+        self._standing = standing
+
+    def warned(self, warning: str) -> None:
+        self._console.print(Text(f"warning: {warning}", style="yellow"))
+
+    def ended(self, ended: Ended) -> None:
+        if self._live is not None:
+            self._live.stop()
+        say_summary(self._console, ended)
+
+    def _draw(self) -> RenderableType:
+        standing, opened = self._standing, self._opened
+        head = Table.grid(expand=True)
+        head.add_column()
+        head.add_column(justify="right")
+        head.add_row(
+            Text(f"generation {standing.finished}/{opened.generations}", style="bold"),
+            Text(f"time left {_duration(self._pace.left_s(standing))}"),
+        )
+        bar = ProgressBar(total=opened.generations, completed=standing.finished)
+        lines = (self._now, _scores(standing), _shares(standing, opened.epochs))
+        return Group(head, bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines), self._table())
+
+    def _table(self) -> Table:
+        table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
+        for name, width in (("trial", 5), ("state", 8), ("fitness", 8), ("epochs", 7)):
+            table.add_column(name, width=width, justify="left" if name == "state" else "right", no_wrap=True)
+        table.add_column("what it changed most", ratio=1, no_wrap=True, overflow="ellipsis")
+        for outcome in self._rows:
+            table.add_row(
+                str(outcome.number),
+                Text(outcome.state, style=STYLES[outcome.state]),
+                _figure(outcome.fitness),
+                f"{outcome.epochs}/{self._opened.epochs}",
+                Text(outcome.failure or outcome.change),
+            )
+        return table
+
+
+def watcher_for(console: Console, *, quiet: bool) -> Watcher:
+    """The panel on a terminal, lines elsewhere, nothing when quiet."""
+    if quiet:
+        return Silence()
+    return LivePanel(console) if console.is_terminal else PlainLines(console)
+
+
+def say_summary(console: Console, ended: Ended) -> None:
+    """Print how a study ended: the best hyp against the base, where it lies, how to train with it."""
+
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    say(f"{ended.reason}: {_counts(ended.standing)}")
+    say(_shares(ended.standing, ended.epochs))
+    if ended.hyp is None:
+        say("no trial completed, so there is no best hyp")
+        return
+    say(_scores(ended.standing))
+    console.print(changes_table(ended.base, ended.hyp))
+    say(f"hyp file: {ended.hyp_file}")
+    say(f"train with it: {shlex.join(ended.command)}")
+
+
+def say_best(console: Console, best: BestHyp, base: Hyp, hyp_file: Path) -> None:
+    """Print the best hyp of a study that is not running: how fit it is, what it changed, where it lies."""
+    against = "" if best.base_fitness is None else _gain(best.fitness, best.base_fitness)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
+    for line in (f"{best.study}: best {_figure(best.fitness)} (trial {best.number}){against}", metrics):
+        console.print(Text(line), soft_wrap=True)
+    console.print(changes_table(base, best.hyp))
+    console.print(Text(f"hyp file: {hyp_file}"), soft_wrap=True)
+
+
+def space_table(space: Space) -> Table:
+    """Every hyp of a space in file order: bounds (or choices), default, gain and scale; what is fixed has no bounds."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("hyp", no_wrap=True)
+    for name in ("low", "high", "default", "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("scale")
+    params = {param.name: param for param in space.params}
+    for name in space.order:
+        if (param := params.get(name)) is None:
+            table.add_row(name, "", "", show_value(space.fixed[name]), "", "fixed")
+        elif param.choices:
+            choices = ", ".join(map(str, param.choices))
+            table.add_row(name, "", "", show_value(param.default), show_value(param.gain), f"one of {choices}")
+        else:
+            low, high = param.bounds
+            scale = "log" if param.log else "linear"
+            whole = f", steps of {param.step}" if param.step else ""
+            bounds = (show_value(low), show_value(high))
+            table.add_row(name, *bounds, show_value(param.default), show_value(param.gain), scale + whole)
+    return table
+
+
+def changes_table(base: Hyp, best: Hyp) -> Table:
+    """Name, base value, best value and change, in the order of the space; what did not move has no change."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("hyp", no_wrap=True)
+    for name in ("base", "best", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, value in best.items():
+        before = base.get(name)
+        table.add_row(name, show_value(before), show_value(value), describe_change(before, value))
+    return table
+
+
+def describe_change(before: Value | None, after: Value) -> str:
+    """'+31 %' for numbers, 'from 0' where there is no ratio, '' where nothing changed."""
+    if before == after:
+        return ""
+    if not _is_number(before) or not _is_number(after):
+        return "changed"
+    old, new = float(before or 0), float(after)
+    return f"{(new - old) / abs(old):+.0%}".replace("%", " %") if old else "from 0"
+
+
+def show_value(value: Value | None) -> str:
+    """A hyp's value in a few digits."""
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _scores(standing: Standing) -> str:
+    if standing.best is None:
+        return "no trial has completed yet"
+    against = "" if standing.base is None else _gain(standing.best, standing.base)
+    return f"best {_figure(standing.best)} (trial {standing.best_number}){against}"
+
+
+def _gain(best: float, base: float) -> str:
+    """', base 0.3512: +0.0409, +11.6 %'."""
+    share = f", {(best - base) / base:+.1%}".replace("%", " %") if base else ""
+    return f", base {_figure(base)}: {best - base:+.4f}{share}"
+
+
+def _shares(standing: Standing, epochs: int) -> str:
+    """How much was pruned, and the epochs that were run of those that the same trials had without pruning."""
+    unfailed = standing.complete + standing.pruned
+    share = standing.pruned / unfailed if unfailed else 0.0
+    whole = unfailed * epochs
+    saved = 1 - standing.epochs_run / whole if whole else 0.0
+    pruned = f"pruned {share:.0%}; {standing.epochs_run} of {whole} epochs run, {max(saved, 0.0):.0%} saved"
+    failed = f"; {standing.failed} failed" if standing.failed else ""
+    return f"{pruned}{failed}".replace("%", " %")
+
+
+def _counts(standing: Standing) -> str:
+    return f"{standing.complete} complete, {standing.pruned} pruned, {standing.failed} failed"
+
+
+def _figure(fitness: float | None) -> str:
+    return "-" if fitness is None else f"{fitness:.4f}"
+
+
+def _duration(seconds: float | None) -> str:
+    """'1:02:03' or '2:03'; '-' where it is not known."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,20 @@
+"""The table of what can be named on the command line: kind -> name -> "module:attr"."""
+
+from __future__ import annotations
+
+from evolve.config import ConfigError, did_you_mean
+
+PLUGINS: dict[str, dict[str, str]] = {
+    "trainer": {"detection": "trainer.detection.trainer:DetectionTrainer"},
+}
+
+
+def resolve(kind: str, name: str) -> str:
+    """The "module:attr" behind a name; one of these stands as it is. Imports nothing. Raises ConfigError."""
+    table = PLUGINS[kind]
+    if name in table:
+        return table[name]
+    module, colon, attribute = name.partition(":")
+    if colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
+        return name
+    raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, table)}; one of your own is given as module:attr")

@@ -1,0 +1,123 @@
+"""The files that a person opens while a study runs: best/hyp.yaml, evolve.csv and each trial's metrics.jsonl."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from optuna import Study
+
+import evolve
+from evolve.config import EvolveConfig
+from evolve.panel import Watcher
+from evolve.paths import RunPaths
+from search_spaces import Space
+from studies import BestHyp, append_row, best_of, rewrite_csv, save_best, trials_of
+from trainer import EpochMetrics
+from trainer.messages import metrics_to_dict
+
+
+class Records:
+    """Keeps the files of a run folder in line with the study.
+
+    The storage holds everything, so a file that cannot be written (the disk is full) is one warning and not the end:
+    the next write, or the next start, makes it whole.
+    """
+
+    def __init__(self, study: Study, space: Space, config: EvolveConfig, paths: RunPaths, watcher: Watcher) -> None:
+        self._study = study
+        self._space = space
+        self._config = config
+        self._paths = paths
+        self._watcher = watcher
+        self._warned = False
+        self._table_is_whole = False
+        self._written: BestHyp | None = None
+        self.best: BestHyp | None = None
+
+    def catch_up(self) -> None:
+        """Bring best/hyp.yaml and evolve.csv in line with the study, whatever was there."""
+        self._write_best()
+        with self._forgiving(self._paths.table):
+            rewrite_csv(self._paths.table, self._study, self._space)
+            self._table_is_whole = True
+
+    def add_epoch(self, number: int, metrics: EpochMetrics, fitness: float) -> None:
+        """Append an epoch to its trial's file: JSON, where null stands for what is no finite number."""
+        line = {**metrics_to_dict(metrics), "fitness": fitness}
+        path = self._paths.metrics(number)
+        with self._forgiving(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(line)) + "\n")
+
+    def add_trial(self, number: int) -> None:
+        """Add a trial that has just finished to the table, and its hyp as the best if it is."""
+        if not self._table_is_whole:
+            return self.catch_up()
+        self._write_best()
+        with self._forgiving(self._paths.table):
+            self._table_is_whole = False
+            append_row(self._paths.table, self._study, trials_of(self._study)[number], self._space)
+            self._table_is_whole = True
+        return None
+
+    def _write_best(self) -> None:
+        self.best = best_of(self._study, self._space)
+        if self.best is None or self.best == self._written:
+            return
+        path = self._paths.best_hyp
+        with self._forgiving(path):
+            path.parent.mkdir(exist_ok=True)
+            save_best(path, self.best, provenance(self._config, path))
+            self._written = self.best
+
+    @contextmanager
+    def _forgiving(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._warned:
+                lost = "the study goes on, and the file is made whole as soon as that can be done"
+                self._watcher.warned(f"cannot write {path} ({error.strerror or error}); {lost}")
+            self._warned = True
+
+
+def provenance(config: EvolveConfig, hyp_file: Path) -> dict[str, str]:
+    """How the hyp was found and how to train with it: the header of a hyp file."""
+    names = ("data", "model", "epochs", "imgsz", "batch", "optimizer", "schedule", "device", "trainer", "seed")
+    return {
+        **{name: str(getattr(config, name)) for name in names},
+        "search": f"{config.sampler}, {config.pruner}, {config.generations} generations",
+        "maximised": config.fitness,
+        "version": f"evolve {evolve.__version__}",
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join(train_command(config, hyp_file)),
+    }
+
+
+def train_command(config: EvolveConfig, hyp_file: Path) -> list[str]:
+    """The command that trains once with a hyp file as the study's trials did."""
+    usual = EvolveConfig()
+    always = ("data", "model", "epochs", "imgsz", "batch")
+    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer")
+    command = ["evolve", "train", "--hyp", _from_here(str(hyp_file))]
+    for name in (*always, *(name for name in if_unusual if getattr(config, name) != getattr(usual, name))):
+        command += [f"--{name}", _from_here(str(getattr(config, name)))]
+    return command
+
+
+def _from_here(text: str) -> str:
+    """A path below the working folder as it is typed there; anything else unchanged."""
+    here = os.getcwd() + os.sep
+    return text.removeprefix(here)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

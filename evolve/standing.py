@@ -1,0 +1,58 @@
+"""How a trial ended and where its study stands then: values for the budget and for whoever watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+State = Literal["complete", "pruned", "failed"]
+
+
+class NoResult(Exception):
+    """There is not what a study was for: no trial completed, or too many failed. The message says which."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one trial ended. `fitness` is its last epoch's (None: no epoch ended), `change` what it moved most."""
+
+    number: int
+    state: State
+    epochs: int = 0
+    fitness: float | None = None
+    change: str = ""
+    failure: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a study stands. Lost trials count nowhere; `epochs_run` are those of the complete and the pruned trials."""
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    epochs_run: int = 0
+    base: float | None = None
+    best: float | None = None
+    best_number: int | None = None
+    failures_in_a_row: int = 0
+    last_failure: str = ""
+
+    @property
+    def finished(self) -> int:
+        return self.complete + self.pruned + self.failed
+
+    def after(self, outcome: Outcome, *, is_base: bool = False) -> Standing:
+        """The standing with one trial more. The first of equally fit trials stays the best."""
+        if outcome.state == "failed":
+            in_a_row = self.failures_in_a_row + 1
+            return replace(self, failed=self.failed + 1, failures_in_a_row=in_a_row, last_failure=outcome.failure)
+        counted = replace(self, epochs_run=self.epochs_run + outcome.epochs, failures_in_a_row=0, last_failure="")
+        if outcome.state == "pruned":
+            return replace(counted, pruned=self.pruned + 1)
+        counted = replace(counted, complete=self.complete + 1, base=outcome.fitness if is_base else self.base)
+        if self.best is None or (outcome.fitness is not None and outcome.fitness > self.best):
+            return replace(counted, best=outcome.fitness, best_number=outcome.number)
+        return counted

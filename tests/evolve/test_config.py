@@ -1,0 +1,131 @@
+"""Defaults, then the file, then the flags; what is wrong is told; what was resolved can be read again."""
+
+import pytest
+
+from evolve.config import ConfigError, EvolveConfig, dump_config, mask_secrets, read_config, resolve_config
+
+
+def write(folder, text):
+    path = folder / "evolve.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_flag_beats_the_file_and_the_file_beats_the_default(tmp_path):
+    path = write(tmp_path, "epochs: 7\nbatch: 4\n")
+    config = resolve_config({"epochs": 9, "batch": None}, path)
+    assert (config.epochs, config.batch, config.generations) == (9, 4, EvolveConfig().generations)
+
+
+def test_what_was_resolved_reads_back_as_the_same_configuration(tmp_path):
+    space = tmp_path / "space.yaml"
+    space.write_text("lr0: 0.1\n")
+    flags = {"space": str(space), "freeze": ("lr0", "box"), "set": {"momentum": 0.9, "name": "a: b"}, "seed": 3}
+    config = resolve_config({**flags, "runs": str(tmp_path)})
+    assert resolve_config({}, write(tmp_path, dump_config(config))) == config
+
+
+def test_a_path_means_the_same_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "blood").mkdir()
+    write(tmp_path / "blood", "names: [cell]").rename(tmp_path / "blood" / "data.yaml")
+    monkeypatch.chdir(tmp_path)
+    config = resolve_config({"data": "blood/data.yaml"})
+    assert config.data == str(tmp_path / "blood" / "data.yaml")
+    assert config.runs == str(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("data", "study"),
+    [("digits", "digits"), ("sets/blood/data.yaml", "blood"), ("sets/my cells.yaml", "my-cells"), ("...", "study")],
+)
+def test_a_study_without_a_name_takes_that_of_its_data(data, study):
+    assert resolve_config({"data": data}).study == study
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("epoch: 3", "unknown key 'epoch' in {path} (did you mean 'epochs'?)"),
+        ("epochs: many", "epochs in {path} is 'many'; expected a whole number"),
+        ("epochs: 2.5", "epochs in {path} is 2.5; expected a whole number"),
+        ("epochs: true", "epochs in {path} is True; expected a whole number"),
+        ("epochs:", "epochs in {path} is nothing; expected a whole number"),
+        ("data: 7", "data in {path} is 7; expected a text"),
+        ("freeze: lr0", "freeze in {path} is 'lr0'; expected a list of names"),
+        ("set: [lr0]", "set in {path} is ['lr0']; expected a mapping of names to values"),
+        ("set: {lr0: [1]}", "lr0 of set in {path} is [1]; expected a number, a text or true/false"),
+        ("- epochs", "{path} is not a configuration"),
+        ("epochs: [", "{path} is not YAML"),
+    ],
+)
+def test_a_file_that_is_wrong_is_told_in_one_sentence(tmp_path, text, sentence):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        read_config(path)
+    assert sentence.format(path=path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"study: caf\xe9")
+    with pytest.raises(ConfigError, match="it is not UTF-8"):
+        read_config(tmp_path / "latin.yaml")
+
+
+def test_an_empty_file_and_whole_floats_are_taken(tmp_path):
+    assert read_config(write(tmp_path, "")) == {}
+    assert read_config(write(tmp_path, "epochs: 5.0")) == {"epochs": 5}
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"generations": 0}, "--generations is 0; it has to be at least 1"),
+        ({"generations": -5}, "--generations is -5; it has to be at least 1"),
+        ({"epochs": 0}, "--epochs is 0"),
+        ({"max_failures": 0}, "--max-failures is 0"),
+        ({"seed": -1}, "--seed is -1; it cannot be negative"),
+        ({"study": "../other"}, "'../other' cannot name a study"),
+        ({"study": ".hidden"}, "'.hidden' cannot name a study"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_told(flags, sentence):
+    with pytest.raises(ConfigError) as error:
+        resolve_config(flags)
+    assert sentence in str(error.value)
+
+
+SECRET = "postgresql://ann:s3c@ret:x@db.example/evolve"
+
+
+def test_a_password_is_never_written_down(tmp_path):
+    text = dump_config(resolve_config({"storage": SECRET}))
+    assert "s3c" not in text
+    assert "ret:x" not in text
+    assert "storage: postgresql://ann:***@db.example/evolve" in text
+    assert "EVOLVE_STORAGE" in text
+
+
+def test_a_file_without_its_password_asks_for_the_storage_and_takes_it_from_the_flag(tmp_path):
+    path = write(tmp_path, dump_config(resolve_config({"storage": SECRET})))
+    with pytest.raises(ConfigError, match="lacks its password"):
+        resolve_config({}, path)
+    assert resolve_config({"storage": SECRET}, path).storage == SECRET
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("sqlite:////tmp/study.db", "sqlite:////tmp/study.db"),
+        ("mysql://ann@db/evolve", "mysql://ann@db/evolve"),
+        ("cannot reach redis://:pw@db:6379/0 now", "cannot reach redis://:***@db:6379/0 now"),
+        (
+            "postgresql://db/e?user=ann&password=pw&sslmode=require",
+            "postgresql://db/e?user=ann&password=***&sslmode=require",
+        ),
+    ],
+)
+def test_masking_touches_passwords_and_nothing_else(text, masked):
+    assert mask_secrets(text) == masked

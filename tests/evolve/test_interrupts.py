@@ -1,0 +1,72 @@
+"""Signals end a study between two thoughts, not within one."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from evolve.interrupts import Interrupts
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_interrupts_whoever_waits(number):
+    with pytest.raises(KeyboardInterrupt), Interrupts():
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_what_is_held_be_finished(number):
+    written = []
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
+        with interrupts.held():
+            with interrupts.held():
+                os.kill(os.getpid(), number)
+                written.append("a line")
+            written.append("another")
+        written.append("too late")
+    assert written == ["a line", "another"]
+
+
+def test_an_error_in_what_is_held_is_told_and_not_the_signal():
+    with pytest.raises(OSError, match="disk full"), Interrupts() as interrupts, interrupts.held():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise OSError("disk full")
+
+
+def test_a_second_ctrl_c_interrupts_the_cleaning_up():
+    with Interrupts() as interrupts:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt), interrupts.held():
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_handlers_are_as_they_were_afterwards():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with Interrupts():
+        pass
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_signal_that_is_ignored_as_under_nohup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_in_another_thread_it_does_nothing():
+    entered = []
+
+    def work() -> None:
+        with Interrupts() as interrupts, interrupts.held():
+            entered.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert entered == [True]
