@@ -153,7 +153,7 @@ def random_predictions(seed: int, pictures: int, n: int, nc: int, low: float = 0
     conf=st.sampled_from([0.001, 0.3]),
     limit=st.sampled_from([0.2, 0.6]),
     max_det=st.sampled_from([2, 5, 300]),
-    low=st.sampled_from([0.0, -200.0]),
+    low=st.sampled_from([0.0, -40.0]),
 )
 def test_suppression_equals_the_plain_loop(
     seed: int, nc: int, conf: float, limit: float, max_det: int, low: float

@@ -297,7 +297,8 @@ def _build_convolutional(section: Section, plan: _Plan) -> _Layer:
     filters = section.read_int("filters", 1, low=1)
     padding = section.read_int("padding", 0, low=0)
     if section.read_int("pad", 0, low=0):
-        padding = size // 2 * dilation
+        padding = size // 2
+    padding *= dilation  # as Darknet does, src/convolutional_layer.c
     normalised = bool(section.read_int("batch_normalize", 0, low=0))
     activation = _read_activation(section, default="logistic")
     if plan.following is not None and plan.following.kind == "yolo":
