@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class StudyError(Exception):
-    """A study, its storage, sampler or pruner cannot be had as asked; the message says what, and what would be right."""
+    """A study, its storage, sampler or pruner cannot be had as asked; the message says why, and what would be right."""

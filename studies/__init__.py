@@ -1,0 +1,36 @@
+"""What is remembered and proposed: studies, their storage, samplers, pruners, and the best hyp on disk."""
+
+from studies.errors import StudyError
+from studies.persistence import BestHyp, append_row, best_of, rewrite_csv, save_best, write_atomically
+from studies.pruner import PRUNERS, AshaPruner, build_pruner
+from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
+from studies.storage import open_storage, sqlite_url, storage_errors
+from studies.study import abandon, claim, finished, generation_of, open_study, requeue_lost, trials_of
+
+__all__ = [
+    "PRUNERS",
+    "SAMPLERS",
+    "AshaPruner",
+    "BestHyp",
+    "GeneticSampler",
+    "StudyError",
+    "abandon",
+    "append_row",
+    "best_of",
+    "build_pruner",
+    "build_sampler",
+    "claim",
+    "distribution",
+    "finished",
+    "generation_of",
+    "open_storage",
+    "open_study",
+    "requeue_lost",
+    "rewrite_csv",
+    "save_best",
+    "sqlite_url",
+    "storage_errors",
+    "suggest",
+    "trials_of",
+    "write_atomically",
+]

@@ -1,0 +1,198 @@
+"""What a study leaves on disk: the best hyp as YAML, and a table of all finished trials; the study is their source."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna import Study, Trial
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Hyp, Space, Value, dump_hyp
+from studies.study import (
+    EPOCHS,
+    METRICS,
+    OPERATOR,
+    PARENTS,
+    SEED,
+    counts,
+    generation_of,
+    generations,
+    hyp_of,
+    is_base,
+    trials_of,
+)
+
+STALE_S = 60  # a temporary file of that age was left by a process that was killed
+METRIC_NAMES = ("precision", "recall", "map50", "map50_95")
+_TRIAL_COLUMNS = ("trial", "generation", "state", "fitness", "epochs", *METRIC_NAMES, "seconds", "parents", "operator")
+
+
+@dataclass(frozen=True)
+class BestHyp:
+    """The hyp of the best COMPLETE trial: every param and fixed value in the space's order.
+
+    `metrics` are those of its last epoch, `seed` is that of its training. `base_fitness` is None while the base has not
+    completed.
+    """
+
+    hyp: Hyp
+    fitness: float
+    metrics: Mapping[str, float]
+    number: int
+    generation: int
+    study: str
+    seed: int | None = None
+    base_fitness: float | None = None
+
+
+def best_of(study: Study, space: Space) -> BestHyp | None:
+    """The best COMPLETE trial's hyp (of equals the earliest's), None while there is none.
+
+    A value that is not finite is never best, though Optuna would let +inf win.
+    """
+    trials = trials_of(study)
+    fitness = {
+        trial.number: trial.value
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
+    }
+    if not fitness:
+        return None
+    sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+    number = max(fitness, key=lambda number: (sign * fitness[number], -number))
+    trial = trials[number]
+    return BestHyp(
+        hyp=_whole_hyp(trial, space),
+        fitness=fitness[number],
+        metrics=trial.user_attrs.get(METRICS, {}),
+        number=number,
+        generation=generations(trials)[number],
+        study=study.study_name,
+        seed=trial.user_attrs.get(SEED),
+        base_fitness=next(
+            (fitness[trial.number] for trial in trials if is_base(trial) and trial.number in fitness), None
+        ),
+    )
+
+
+def save_best(path: Path, best: BestHyp, provenance: Mapping[str, str]) -> None:
+    """Replace the hyp file at `path` by this hyp, below a header of comments; raises OSError.
+
+    `provenance` goes into the header line by line: data, epochs, imgsz, model, optimizer, version, date, command ...
+    """
+    write_atomically(path, dump_hyp(best.hyp, header=_header(best, provenance)))
+
+
+def rewrite_csv(path: Path, study: Study, space: Space) -> None:
+    """Write the table anew: a row for each finished trial, by number; heals whatever was there. Raises OSError."""
+    trials = trials_of(study)
+    found = generations(trials)
+    rows = [_row(trial, found[trial.number], space) for trial in trials if counts(trial)]
+    write_atomically(path, _csv([[*_TRIAL_COLUMNS, *space.order], *rows]))
+
+
+def append_row(path: Path, study: Study, trial: Trial | FrozenTrial, space: Space) -> None:
+    """Append a trial that has finished, in one write: processes that share the table do not mix their rows.
+
+    Raises OSError; a row that was cut off then is healed by the next `rewrite_csv`.
+    """
+    row = _csv([_row(trials_of(study)[trial.number], generation_of(study, trial), space)])
+    with path.open("ab") as file:  # what fits the buffer goes out at once when the file is closed
+        file.write(row.encode())
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file's content such that whoever reads finds the old or the new text, even after a power cut.
+
+    The folder is made if there is none. Raises OSError (disk full, read-only), and then the old file is as it was and
+    nothing else is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
+    entries = {
+        "fitness": f"{best.fitness:.6g}" + _against_base(best),
+        "metrics": ", ".join(f"{name} {value:.4g}" for name, value in best.metrics.items()) or "none",
+        "trial": f"{best.number}" + (f" (training seed {best.seed})" if best.seed is not None else ""),
+        "study": best.study,
+        **provenance,
+    }
+    width = max(map(len, entries))
+    lines = [f"{key:<{width}}  {' '.join(str(value).split())}" for key, value in entries.items()]
+    return ["The best hyp of an evolve study.", *lines, ""]
+
+
+def _against_base(best: BestHyp) -> str:
+    if best.base_fitness is None:
+        return " (base not known)"
+    return f" (base {best.base_fitness:.6g}, difference {best.fitness - best.base_fitness:+.6g})"
+
+
+def _whole_hyp(trial: FrozenTrial, space: Space) -> dict[str, Value]:
+    """The trial's params and, for what it does not have, the fixed values and defaults; in the space's order."""
+    values = space.defaults() | hyp_of(trial)
+    return {name: values[name] for name in space.order}
+
+
+def _row(trial: FrozenTrial, generation: int, space: Space) -> list[object]:
+    metrics = trial.user_attrs.get(METRICS, {})
+    hyp = _whole_hyp(trial, space)
+    return [
+        trial.number,
+        generation,
+        trial.state.name,
+        trial.value if trial.state == TrialState.COMPLETE else "",  # a pruned trial's last value is no fitness
+        trial.user_attrs.get(EPOCHS, len(trial.intermediate_values)),
+        *(metrics.get(name, "") for name in METRIC_NAMES),
+        f"{trial.duration.total_seconds():.2f}" if trial.duration else "",
+        " ".join(map(str, trial.user_attrs.get(PARENTS, ()))),
+        trial.user_attrs.get(OPERATOR, ""),
+        *(hyp[name] for name in space.order),
+    ]
+
+
+def _csv(rows: Iterable[Iterable[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _remove_stale(path: Path) -> None:
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > STALE_S:
+                temporary.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the folder's entry durable; some file systems do not let a folder be synced, and need not."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

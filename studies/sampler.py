@@ -1,0 +1,281 @@
+"""Who proposes the next hyp: the genetic sampler, Optuna's own by name, and how a trial is asked for its hyp."""
+
+from __future__ import annotations
+
+import math
+import warnings
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from optuna import Study, Trial, samplers
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler
+from optuna.search_space import intersection_search_space
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Hyp, Param, Space, Value
+from search_spaces.space import did_you_mean
+from studies.errors import StudyError
+from studies.genetics import OPERATORS, Child, Operator, Scored, SpaceExhausted
+from studies.study import BASE, OPERATOR, PARENTS, STEP, generation_of, hyp_of, is_lost, trials_of
+
+
+def suggest(trial: Trial, space: Space) -> dict[str, Value]:
+    """The trial's hyp: every param of the space, which the trial records, and the fixed values, in the space's order.
+
+    What is returned is what was recorded, to the last digit. A pinned param has its default, whatever the sampler.
+    """
+    drawn = {param.name: _suggest(trial, param.name, distribution(param)) for param in space.params}
+    return {name: drawn[name] if name in drawn else space.fixed[name] for name in space.order}
+
+
+def distribution(param: Param) -> BaseDistribution:
+    """What Optuna may draw for this param: its bounds or choices; of one that is pinned, its default only."""
+    if param.choices:
+        return CategoricalDistribution(param.choices if param.evolves else (param.default,))
+    low, high = param.bounds if param.evolves else (param.default, param.default)
+    if param.step:
+        return IntDistribution(int(low), int(high), log=param.log and param.evolves, step=param.step)
+    return FloatDistribution(float(low), float(high), log=param.log and param.evolves)
+
+
+class GeneticSampler(BaseSampler):
+    """Draws each hyp as a child of the study's fittest, by an operator of `studies.genetics`.
+
+    It keeps no state: a draw depends on the seed, the trial's generation and the trials so far, so that a study can be
+    resumed by another process, and several processes can share one. Parents are COMPLETE trials; a pruned trial's last
+    value is no fitness. A child differs from the hyp of every other trial, whatever became of it, as long as the space
+    has one left. While nothing is COMPLETE, the base is drawn (the study's user attribute "base", else the space's
+    defaults), then children of the base. Each trial notes "parents", "operator" and "step" as user attributes.
+
+    Serves any single-objective Optuna study. Without a space it evolves the params that all COMPLETE trials have in
+    common, as Optuna's samplers do, and draws all others uniformly.
+    """
+
+    def __init__(self, space: Space | None = None, *, seed: int = 0, operator: str | Operator = "normalised") -> None:
+        if isinstance(operator, str) and operator not in OPERATORS:
+            known = ", ".join(OPERATORS)
+            raise StudyError(f"unknown operator {operator!r}{did_you_mean(operator, OPERATORS)}; known: {known}")
+        self._space = space
+        self._seed = seed
+        self._operator = OPERATORS[operator] if isinstance(operator, str) else operator
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        if self._space is not None:
+            return {param.name: distribution(param) for param in self._space.evolving}
+        common = intersection_search_space(study.get_trials(deepcopy=False))
+        return {name: found for name, found in common.items() if not found.single()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._raise_error_if_multi_objective(study)
+        if not search_space:
+            return {}
+        genome = _Genome(self._space) if self._space is not None else _Genome.of(search_space)
+        child = self._breed(study, trial, genome)
+        for key, value in ((PARENTS, list(child.parents)), (OPERATOR, child.operator), (STEP, child.step)):
+            study._storage.set_trial_user_attr(trial._trial_id, key, value)
+            trial.user_attrs[key] = value
+        drawn = genome.decoded(child.hyp)
+        return {name: drawn[name] for name in search_space}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        self._raise_error_if_multi_objective(study)
+        entropy = [self._seed, generation_of(study, trial), zlib.crc32(param_name.encode())]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        return samplers.RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
+
+    def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
+        others = [other for other in trials_of(study) if other.number != trial.number and not is_lost(other)]
+        hyps = {other.number: hyp for other in others if (hyp := genome.encoded(hyp_of(other))) is not None}
+        taken = list(hyps.values())
+        scored = _scored([other for other in others if other.number in hyps], hyps, study.direction)
+        space = genome.space if scored else _started_from_base(genome, study)
+        base = {param.name: param.default for param in space.params}
+        if not scored and base not in taken:
+            return Child(space.defaults(), parents=(), operator=BASE, step={})
+        rng = np.random.default_rng([self._seed, generation_of(study, trial)])
+        try:
+            return self._operator(scored, space, rng, taken)
+        except SpaceExhausted:  # a few ints and choices, all tried: what was good may be tried again
+            return self._operator(scored, space, rng, ())
+
+
+class Rounded(BaseSampler):
+    """Another sampler's draws, rounded as the space rounds them: a hyp file has the digits that were trained."""
+
+    def __init__(self, sampler: BaseSampler, space: Space) -> None:
+        self._sampler = sampler
+        self._params = {param.name: param for param in space.params}
+
+    def __str__(self) -> str:
+        return str(self._sampler)
+
+    def reseed_rng(self) -> None:
+        self._sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        drawn = self._sampler.sample_relative(study, trial, search_space)
+        return {name: self._rounded(name, value) for name, value in drawn.items()}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        drawn = self._sampler.sample_independent(study, trial, param_name, param_distribution)
+        return self._rounded(param_name, drawn)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+    def _rounded(self, name: str, value: Any) -> Any:
+        return self._params[name].round_value(value) if name in self._params else value
+
+
+@dataclass(frozen=True)
+class _Stock:
+    """One of Optuna's samplers: how it is made from a seed, and the packages that it needs beside Optuna."""
+
+    make: Callable[[int], BaseSampler]
+    needs: tuple[str, ...] = ()
+    continues: bool = False  # by what it left in the storage, so that its seed must stay the same
+
+
+_STOCK = {
+    "tpe": _Stock(lambda seed: samplers.TPESampler(seed=seed)),
+    "cmaes": _Stock(lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False), ("cmaes",)),
+    "gp": _Stock(lambda seed: samplers.GPSampler(seed=seed, warn_independent_sampling=False), ("scipy", "torch")),
+    "qmc": _Stock(
+        lambda seed: samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False), ("scipy",), True
+    ),
+    "random": _Stock(lambda seed: samplers.RandomSampler(seed=seed)),
+}
+_GENETIC = {"genetic": "normalised", **{name: name for name in OPERATORS}}
+SAMPLERS = (*_GENETIC, *_STOCK)
+
+
+def build_sampler(name: str, space: Space, *, seed: int, n_finished: int) -> BaseSampler:
+    """The sampler of that name: "genetic" (that is "normalised"), "yolo", or one of Optuna's own.
+
+    Optuna's samplers keep their generator in memory, so that one with the same seed repeats its first draws when the
+    study is resumed: they are seeded with `seed + n_finished`. Raises StudyError: unknown name, missing package.
+    """
+    if name in _GENETIC:
+        return GeneticSampler(space, seed=seed, operator=_GENETIC[name])
+    if name not in _STOCK:
+        known = ", ".join(SAMPLERS)
+        raise StudyError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)}; known: {known}")
+    stock = _STOCK[name]
+    if missing := [package for package in stock.needs if find_spec(package) is None]:
+        raise StudyError(f"sampler {name!r} needs a package that is not installed: pip install {' '.join(missing)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return Rounded(stock.make(seed if stock.continues else seed + n_finished), space)
+
+
+@dataclass(frozen=True)
+class _Genome:
+    """How the operators see hyps: their space, and the way in and out.
+
+    `codes` holds Optuna's distributions where the space was made from these: choices (which may be None, or True beside
+    1) and the values of a stepped float are then numbered from 0.
+    """
+
+    space: Space
+    codes: Mapping[str, BaseDistribution] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, search_space: Mapping[str, BaseDistribution]) -> _Genome:
+        params = tuple(_coded_param(name, found) for name, found in search_space.items())
+        return cls(Space("study", params), search_space)
+
+    def encoded(self, hyp: Hyp) -> dict[str, Value] | None:
+        """The params of a trial as the operators see them; None if it lacks one, or has one of another kind."""
+        values = {param.name: param.default for param in self.space.params if not param.evolves} | dict(hyp)
+        try:
+            return {name: self._encoded(name, values[name]) for name in self.space.names}
+        except (KeyError, ValueError):
+            return None
+
+    def decoded(self, hyp: Hyp) -> dict[str, Any]:
+        return {name: _from_code(self.codes[name], hyp[name]) if self.codes else hyp[name] for name in self.space.names}
+
+    def _encoded(self, name: str, value: Any) -> Value:
+        return _to_code(self.codes[name], value) if self.codes else value
+
+
+def _coded_param(name: str, found: BaseDistribution) -> Param:
+    match found:
+        case CategoricalDistribution():
+            return Param(name, default=0, choices=tuple(range(len(found.choices))))
+        case IntDistribution():
+            return Param(name, default=found.low, low=found.low, high=found.high, log=found.log, step=found.step)
+        case FloatDistribution(step=None):
+            return Param(name, default=found.low, low=found.low, high=found.high, log=found.log)
+        case FloatDistribution(step=float() as step):
+            return Param(name, default=0, low=0, high=round((found.high - found.low) / step), step=1)
+    raise TypeError(f"{name}: Optuna has a new kind of distribution, {found}")
+
+
+def _to_code(found: BaseDistribution, value: Any) -> Value:
+    """ValueError if the value is none of this distribution's."""
+    inner = found.to_internal_repr(value)
+    match found:
+        case CategoricalDistribution() | IntDistribution():
+            return int(inner)
+        case FloatDistribution(step=float() as step):
+            return round((inner - found.low) / step)
+    return inner
+
+
+def _from_code(found: BaseDistribution, code: Any) -> Any:
+    match found:
+        case FloatDistribution(step=float() as step):
+            return min(found.low + code * step, found.high)
+    return found.to_external_repr(code)
+
+
+def _scored(trials: Sequence[FrozenTrial], hyps: Mapping[int, Hyp], direction: StudyDirection) -> list[Scored]:
+    """The COMPLETE trials, higher is better. Optuna takes an infinite value for one that counts; no parent has it."""
+    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
+    return [
+        Scored(hyps[trial.number], sign * trial.value, trial.number)
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
+    ]
+
+
+def _started_from_base(genome: _Genome, study: Study) -> Space:
+    if genome.codes:
+        return genome.space
+    base = study._storage.get_study_user_attrs(study._study_id).get(BASE, {})
+    return genome.space.with_base(genome.space.clip({key: base[key] for key in genome.space.names if key in base}))
+
+
+def _suggest(trial: Trial, name: str, found: BaseDistribution) -> Value:
+    value: Any
+    match found:
+        case FloatDistribution():
+            value = trial.suggest_float(name, found.low, found.high, log=found.log)
+        case IntDistribution():
+            value = trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
+        case CategoricalDistribution():
+            value = trial.suggest_categorical(name, found.choices)
+    recorded: Value = found.to_external_repr(found.to_internal_repr(value))  # a queued 1 was recorded as 1.0
+    return recorded

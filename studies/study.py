@@ -1,0 +1,284 @@
+"""A study's life: created or resumed as the same study, its lost trials queued again, its generations counted.
+
+A trial is *lost* when the process that worked on it ended before it did. Its state becomes FAIL, its user attribute
+"lost" says why, and its hyp is queued again as a new trial, its *retry*. A retry takes over the *generation* of the
+trial that it retries, and whatever draws random numbers draws them by generation, not by trial number. So a study that
+was killed and resumed equals one that never stopped.
+
+Here and elsewhere trials are read with deepcopy=False: `study.trials` copies all of them, every time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from importlib import metadata
+from typing import Any, Literal
+
+import optuna
+from optuna import Study, Trial
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Hyp, Space, Value
+from studies.errors import StudyError
+from studies.storage import open_storage, storage_errors
+from studies.worker import is_alive, this_worker
+
+logger = logging.getLogger(__name__)
+
+Direction = Literal["maximize", "minimize"]
+
+# user attributes of a trial
+PARENTS = "parents"  # list of trial numbers
+OPERATOR = "operator"  # name of what made the hyp
+STEP = "step"  # hyp name -> how far it moved
+WORKER = "worker"  # {host, pid, started}
+SEED = "seed"  # of its training
+METRICS = "metrics"  # of its last epoch: precision, recall, map50, map50_95
+EPOCHS = "epochs"  # how many it ran
+FAILURE = "failure"  # one line
+LOST = "lost"  # why; the trial does not count, its hyp was queued again
+RETRY_OF = "retry_of"  # number of the lost trial
+BASE = "base"  # True for the base (and of a study: the hyp that it starts from)
+
+# user attributes of a study
+IDENTITY = "identity"  # what must be the same for its trials to be comparable; written last, once all else is set up
+CREATED_WITH = "created_with"  # version
+
+GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
+SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created
+SHOWN_DIFFERENCES = 6
+
+
+def open_study(
+    name: str,
+    storage: str | BaseStorage,
+    *,
+    sampler: BaseSampler,
+    pruner: BasePruner,
+    identity: Mapping[str, Any],
+    base: Hyp,
+    direction: Direction = "maximize",
+    exclusive: bool = False,
+) -> Study:
+    """Create the study, or resume it where it stopped; `storage` is a URL or what `open_storage` returned.
+
+    `identity` (JSON-able) is compared with what the study was created with. Where it holds "space"
+    (`Space.to_dict()`), the base is checked against that and only its params are queued: `base` may hold fixed values
+    too. The base is queued as trial 0, lost trials are queued again.
+
+    `exclusive`: the caller knows that nobody else works on this study, for instance because it holds a lock on the
+    folder in which the study's storage lies. Then every trial still RUNNING is lost, but for those of a living process
+    of this host. Without it, trials of other hosts are left alone, and those of nobody get a minute's grace.
+
+    Raises StudyError if the study differs in identity or direction, was not made here, or its storage fails; SpaceError
+    for a base outside its bounds.
+    """
+    asked = json.loads(json.dumps(identity))  # as a storage gives it back
+    queued = _evolving(base, asked)
+    url = storage if isinstance(storage, str) else ""
+    opened = open_storage(storage) if isinstance(storage, str) else storage
+    with storage_errors(url):
+        study = _create_or_load(name, opened, sampler, pruner, direction, exclusive)
+        if IDENTITY not in study.user_attrs:
+            _set_up(study, asked, base, queued)
+        _check_same(study, asked, direction)
+        requeue_lost(study, exclusive=exclusive)
+    return study
+
+
+def trials_of(study: Study) -> list[FrozenTrial]:
+    """All trials by number, not copied: only to be read. A study that a pruner has filtered shows all of them, too."""
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def hyp_of(trial: FrozenTrial) -> dict[str, Value]:
+    """The params that the trial has or, while it waits, will have."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether the trial has finished (COMPLETE, PRUNED or FAIL) and was not lost."""
+    return trial.state.is_finished() and not is_lost(trial)
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether its process ended before it did; the hyp lives on in its retry."""
+    return trial.state == TrialState.FAIL and LOST in trial.user_attrs
+
+
+def finished(study: Study) -> int:
+    """How many trials count towards the study's total."""
+    return sum(map(counts, trials_of(study)))
+
+
+def is_base(trial: FrozenTrial) -> bool:
+    return trial.number == 0 or bool(trial.user_attrs.get(BASE))
+
+
+def generations(trials: Sequence[FrozenTrial]) -> list[int]:
+    """The generation of each trial; `trials` are all of a study from number 0 on.
+
+    A trial's generation is its number minus the number of retries before it; a retry has that of the trial it retries.
+    So every generation is had by one trial that is not lost, and what happens later changes none.
+    """
+    found: list[int] = []
+    retries = 0
+    for trial in trials:
+        retried = trial.user_attrs.get(RETRY_OF)
+        if retried is None:
+            found.append(trial.number - retries)
+        else:
+            found.append(found[retried])
+            retries += 1
+    return found
+
+
+def generation_of(study: Study, trial: Trial | FrozenTrial) -> int:
+    """The trial's place in the study as if no trial had ever been lost, from 0."""
+    return generations([*trials_of(study)[: trial.number], _frozen(trial)])[-1]
+
+
+def claim(trial: Trial) -> None:
+    """Note that this process works on the trial: when the process dies, the trial is lost."""
+    trial.set_user_attr(WORKER, this_worker())
+
+
+def abandon(study: Study, trial: Trial | FrozenTrial, reason: str) -> None:
+    """Give up a running trial that is to be done again from its start; one that has finished stays as it is."""
+    _lose(study, trials_of(study)[trial.number], reason)
+
+
+def requeue_lost(study: Study, *, exclusive: bool = False) -> list[int]:
+    """Mark the trials of dead workers as lost and queue their hyps again; returns their numbers.
+
+    Any process may die within this, too. A trial is marked first, which only one process can do, then queued; one that
+    was marked but not queued is found by having no retry. `exclusive` is explained at `open_study`.
+    """
+    trials = trials_of(study)
+    orphans = [trial for trial in trials if trial.state == TrialState.RUNNING and _is_orphan(trial, exclusive)]
+    retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    forgotten = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
+    for trial in forgotten:
+        if exclusive or _age_s(trial.datetime_complete) > GRACE_S:
+            _queue_again(study, trial)
+    for trial in orphans:
+        _lose(study, trial, "the process that trained it ended")
+    return [trial.number for trial in orphans]
+
+
+def _evolving(base: Hyp, identity: Mapping[str, Any]) -> dict[str, Value]:
+    """What is to be queued of the base: its params, each as the kind of number that it is, within its bounds."""
+    if "space" not in identity:
+        return dict(base)
+    space = Space.from_dict(identity["space"]).with_base(base)
+    return {param.name: param.default for param in space.params}
+
+
+def _create_or_load(
+    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, direction: Direction, exclusive: bool
+) -> Study:
+    try:
+        return optuna.create_study(
+            study_name=name, storage=storage, sampler=sampler, pruner=pruner, direction=direction
+        )
+    except DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
+    deadline = time.monotonic() + (0 if exclusive else SETUP_WAIT_S)
+    while IDENTITY not in study.user_attrs and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return study
+
+
+def _set_up(study: Study, identity: Mapping[str, Any], base: Hyp, queued: dict[str, Value]) -> None:
+    """Make a new study ours; goes on where another process that died in here has stopped."""
+    trials = trials_of(study)
+    if any(BASE not in trial.user_attrs for trial in trials):
+        raise StudyError(
+            f"study {study.study_name!r} exists in this storage, but was not made by evolve; use another --study name"
+        )
+    study.set_user_attr(BASE, dict(base))
+    study.set_user_attr(CREATED_WITH, _version())
+    if not trials:
+        study.enqueue_trial(queued, user_attrs={BASE: True})
+    study.set_user_attr(IDENTITY, identity)
+
+
+def _check_same(study: Study, asked: Mapping[str, Any], direction: str) -> None:
+    recorded = {**study.user_attrs[IDENTITY], "direction": study.direction.name.lower()}
+    found = list(_differences(recorded, {**asked, "direction": direction}))
+    if not found:
+        return
+    shown = "; ".join(found[:SHOWN_DIFFERENCES])
+    more = f"; and {len(found) - SHOWN_DIFFERENCES} more" if len(found) > SHOWN_DIFFERENCES else ""
+    raise StudyError(
+        f"study {study.study_name!r} was made with other settings: {shown}{more}. "
+        "Use another --study name, or the settings that it was made with"
+    )
+
+
+def _differences(recorded: Any, asked: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A phrase for each leaf in which two JSON values differ."""
+    if isinstance(recorded, Mapping) and isinstance(asked, Mapping):
+        for key in {**recorded, **asked}:
+            yield from _differences(recorded.get(key, _Nothing), asked.get(key, _Nothing), (*path, key))
+    elif recorded != asked:
+        label = ".".join(path).replace("space.hyps.", "space: ")
+        yield f"{label} is {_shown(recorded)} there, {_shown(asked)} here"
+
+
+class _Nothing:
+    """Stands for a key that is not there."""
+
+
+def _shown(value: Any) -> str:
+    if value is _Nothing:
+        return "missing"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_orphan(trial: FrozenTrial, exclusive: bool) -> bool:
+    worker, me = trial.user_attrs.get(WORKER), this_worker()
+    if worker is None:  # it died between asking for the trial and claiming it, or is about to claim it
+        return exclusive or _age_s(trial.datetime_start) > GRACE_S
+    if worker == me or worker["host"] != me["host"]:
+        return exclusive
+    return not is_alive(worker)
+
+
+def _lose(study: Study, trial: FrozenTrial, reason: str) -> None:
+    try:
+        study._storage.set_trial_user_attr(trial._trial_id, LOST, reason)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        return  # finished after all, or another process was quicker
+    logger.info("trial %d is lost (%s); its hyp is queued again", trial.number, reason)
+    _queue_again(study, trial)
+
+
+def _queue_again(study: Study, trial: FrozenTrial) -> None:
+    kept = {key: trial.user_attrs[key] for key in (BASE, PARENTS, OPERATOR, STEP) if key in trial.user_attrs}
+    study.enqueue_trial(hyp_of(trial), user_attrs={**kept, RETRY_OF: trial.number})
+
+
+def _frozen(trial: Trial | FrozenTrial) -> FrozenTrial:
+    return trial._cached_frozen_trial if isinstance(trial, Trial) else trial
+
+
+def _age_s(moment: datetime | None) -> float:
+    return (datetime.now() - moment).total_seconds() if moment else 0.0
+
+
+def _version() -> str:
+    try:
+        return metadata.version("evolve-hyp")
+    except metadata.PackageNotFoundError:
+        return "unknown"

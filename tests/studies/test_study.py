@@ -1,0 +1,381 @@
+"""A study's life: created, killed, resumed, shared, and always the same study."""
+
+import os
+import sqlite3
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from small_study import (
+    attrs,
+    exit_code,
+    fork,
+    history,
+    identity_of,
+    in_process,
+    kill_me,
+    open_small,
+    run,
+)
+
+from search_spaces import Space, SpaceError
+from studies import (
+    SAMPLERS,
+    StudyError,
+    abandon,
+    claim,
+    finished,
+    generation_of,
+    open_storage,
+    open_study,
+    suggest,
+    trials_of,
+)
+from studies.study import counts, generations, hyp_of
+from studies.worker import is_alive, this_worker
+
+
+def states(study):
+    return [trial.state.name for trial in trials_of(study)]
+
+
+# the base
+
+
+def test_the_base_is_trial_0_whatever_the_sampler(space):
+    for sampler in SAMPLERS:
+        study = open_small("memory:", space, sampler=sampler)
+        assert suggest(study.ask(), space) == space.defaults()
+        assert attrs(study, 0)["base"] is True
+
+
+def test_opening_a_study_twice_queues_the_base_once(url, space):
+    open_small(url, space)
+    assert states(open_small(url, space)) == ["WAITING"]
+
+
+def test_a_base_outside_its_bounds_is_never_queued(space):
+    with pytest.raises(SpaceError, match=r"lr0.*0\.2.*\[1e-05, 0\.1\]"):
+        open_small_with_base(space, {**space.defaults(), "lr0": 0.2})
+
+
+def test_a_base_given_in_other_kinds_of_numbers_is_recorded_as_the_params_hold_them(space):
+    study = open_small_with_base(space, {**space.defaults(), "degrees": 12, "layers": 4.0})
+    hyp = suggest(study.ask(), space)
+    assert (hyp["degrees"], type(hyp["degrees"])) == (12.0, float)
+    assert (hyp["layers"], type(hyp["layers"])) == (4, int)
+    assert suggest(study.ask(), space).keys() == hyp.keys()
+
+
+def open_small_with_base(space, base):
+    sampler, pruner = optuna.samplers.RandomSampler(0), optuna.pruners.NopPruner()
+    return open_study("s", "memory:", sampler=sampler, pruner=pruner, identity=identity_of(space), base=base)
+
+
+# identity
+
+
+def reopen(url, space, changes, direction="maximize"):
+    identity = identity_of(space) | changes
+    return open_study(
+        "small",
+        url,
+        sampler=optuna.samplers.RandomSampler(0),
+        pruner=optuna.pruners.NopPruner(),
+        identity=identity,
+        base=Space.from_dict(identity["space"]).defaults(),
+        direction=direction,
+        exclusive=True,
+    )
+
+
+def test_resuming_with_other_settings_names_each_of_them_and_both_values(url, space):
+    open_small(url, space)
+    wider = space.to_dict()
+    wider["hyps"]["lr0"]["high"] = 0.2
+    del wider["hyps"]["degrees"]
+    with pytest.raises(StudyError) as error:
+        reopen(url, space, {"epochs": 20, "space": wider, "imgsz": 320})
+    assert str(error.value) == (
+        "study 'small' was made with other settings: "
+        "space: lr0.high is 0.1 there, 0.2 here; "
+        'space: degrees is {"low": 0.0, "high": 45.0, "default": 0.0} there, missing here; '
+        "epochs is 8 there, 20 here; imgsz is missing there, 320 here. "
+        "Use another --study name, or the settings that it was made with"
+    )
+
+
+def test_many_differences_are_counted_not_listed(url, space):
+    open_small(url, space)
+    with pytest.raises(StudyError, match=r"there, 6 here; and 3 more\. Use another"):
+        reopen(url, space, {f"key{i}": i + 1 for i in range(9)})
+
+
+def test_another_direction_is_another_study(url, space):
+    open_small(url, space)
+    with pytest.raises(StudyError, match='direction is "maximize" there, "minimize" here'):
+        reopen(url, space, {}, direction="minimize")
+
+
+def test_a_study_that_somebody_else_made_is_left_alone(url, space):
+    theirs = optuna.create_study(study_name="small", storage=url, direction="maximize")
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(StudyError, match="'small' exists in this storage, but was not made by evolve"):
+        open_small(url, space)
+    assert "identity" not in theirs.user_attrs
+    assert len(theirs.trials) == 1
+
+
+def test_an_interrupted_set_up_is_completed(space):
+    """Killed between any two of: create the study, note its base, queue the base, note the identity."""
+    for done in range(3):
+        storage = open_storage("memory:")
+        study = optuna.create_study(study_name="small", storage=storage, direction="maximize")
+        if done > 0:
+            study.set_user_attr("base", space.defaults())
+        if done > 1:
+            study.enqueue_trial({name: space[name].default for name in space.names}, user_attrs={"base": True})
+        study = open_small(storage, space)
+        assert states(study) == ["WAITING"]
+        assert study.user_attrs["identity"] == identity_of(space)
+
+
+# 17 + 23 = 40
+
+
+@pytest.mark.parametrize("sampler", ["genetic", "yolo"])
+def test_17_and_23_trials_resumed_equal_40_straight_hyp_for_hyp(tmp_path, space, sampler):
+    straight = open_small("memory:", space, sampler=sampler)
+    run(straight, space, 40)
+    url = f"sqlite:///{tmp_path}/study.db"
+    run(open_small(url, space, sampler=sampler), space, 17)
+    resumed = open_small(url, space, sampler=sampler)
+    run(resumed, space, 40)
+    assert history(resumed) == history(straight)
+    assert {"COMPLETE", "PRUNED", "FAIL"} == set(states(straight))  # or the test would show little
+
+
+def run_and_die(url, space, point, number):
+    run(open_small(url, space), space, 99, at=lambda here, trial: here == point and trial >= number and kill_me())
+
+
+POINTS = ["asked", "claimed", "half suggested", "suggested", "epoch 1", "told"]
+
+
+@pytest.mark.parametrize("points", [POINTS, POINTS[::-1]])
+def test_a_study_killed_at_every_point_equals_one_that_never_stopped(url, space, points):
+    straight = open_small("memory:", space)
+    run(straight, space, 12)
+    for number, point in zip((0, 1, 4, 7, 11, 13), points, strict=True):
+        assert exit_code(in_process(run_and_die, url, space, point, number)) == -9
+    resumed = open_small(url, space)
+    run(resumed, space, 12)
+    assert history(resumed) == history(straight)
+    lost = [trial.number for trial in trials_of(resumed) if not counts(trial)]
+    assert len(lost) == 5  # all but the one that had been told
+    assert [attrs(resumed, n)["lost"] for n in lost] == ["the process that trained it ended"] * 5
+
+
+def test_a_retry_has_the_generation_the_lineage_and_the_privileges_of_what_it_retries(url, space):
+    study = open_small(url, space)
+    run(study, space, 3)
+    trial = study.ask()
+    hyp = suggest(trial, space)
+    abandon(study, trial, "interrupted")
+    retry = study.ask()
+    assert (trial.number, retry.number) == (3, 4)
+    assert suggest(retry, space) == hyp
+    assert generation_of(study, retry) == generation_of(study, trial) == 3
+    for key in ("parents", "operator", "step"):
+        assert attrs(study, 4)[key] == attrs(study, 3)[key]
+    assert generation_of(study, study.ask()) == 4
+
+
+def test_the_retry_of_the_base_is_the_base(space):
+    study = open_small("memory:", space)
+    abandon(study, study.ask(), "interrupted")
+    retry = study.ask()
+    assert attrs(study, retry.number)["base"] is True
+    assert suggest(retry, space) == space.defaults()
+
+
+def test_a_retry_may_be_lost_as_often_as_it_likes(space):
+    study = open_small("memory:", space)
+    run(study, space, 2)
+    for _ in range(4):
+        abandon(study, study.ask(), "interrupted")
+    trial = study.ask()
+    assert (trial.number, generation_of(study, trial)) == (6, 2)
+    study.tell(trial, state=TrialState.FAIL)
+    assert generation_of(study, study.ask()) == 3
+
+
+def test_generations_do_not_change_when_an_older_trial_is_lost_later(space):
+    study = open_small("memory:", space)
+    first, second = study.ask(), study.ask()  # two workers
+    assert generation_of(study, second) == 1
+    abandon(study, first, "interrupted")
+    assert generation_of(study, second) == 1
+    retry, third = study.ask(), study.ask()
+    assert [generation_of(study, trial) for trial in (retry, third)] == [0, 2]
+
+
+def test_lost_and_unfinished_trials_do_not_count(space):
+    study = open_small("memory:", space)
+    run(study, space, 5)
+    abandon(study, study.ask(), "interrupted")
+    study.ask()
+    assert finished(study) == 5
+    study.tell(study.ask(), state=TrialState.FAIL)
+    assert finished(study) == 6
+
+
+def test_what_has_finished_cannot_be_abandoned(space):
+    study = open_small("memory:", space)
+    trial = study.ask()
+    study.tell(trial, 0.5)
+    abandon(study, trial, "interrupted")
+    assert states(study) == ["COMPLETE"]
+
+
+# who is dead
+
+
+def claim_and_wait(url, space):
+    claim(open_small(url, space, exclusive=False).ask())
+    time.sleep(60)
+
+
+def wait_until_claimed(study):
+    deadline = time.monotonic() + 30
+    while not any("worker" in trial.user_attrs for trial in trials_of(study)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_trial_of_a_living_process_is_left_to_it_and_lost_when_it_is_killed(url, space):
+    study = open_small(url, space)
+    process = in_process(claim_and_wait, url, space)
+    wait_until_claimed(study)
+    worker = attrs(study, 0)["worker"]
+    assert is_alive(worker)
+    for exclusive in (False, True):
+        assert states(open_small(url, space, exclusive=exclusive)) == ["RUNNING"]
+    os.kill(process.pid, 9)
+    while not is_zombie(process.pid):
+        time.sleep(0.01)
+    assert not is_alive(worker)  # though nobody has waited for it
+    assert states(open_small(url, space, exclusive=False)) == ["FAIL", "WAITING"]
+    assert exit_code(process) == -9
+
+
+def is_zombie(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_process_that_was_given_the_pid_of_a_dead_one_is_not_taken_for_it():
+    me = this_worker()
+    assert is_alive(me)
+    assert not is_alive({**me, "started": me["started"] + "0"})
+
+
+@pytest.mark.parametrize(
+    ("worker", "age_s", "lost_shared", "lost_exclusive"),
+    [
+        ({"host": "elsewhere", "pid": 1, "started": "x"}, 1e6, False, True),  # or a container that was restarted
+        (this_worker(), 1e6, False, True),  # this very process opens the study anew, so it has stopped working on it
+        ({**this_worker(), "started": "another boot/1"}, 0, True, True),
+        (None, 0, False, True),  # died before it could claim; or is just about to
+        (None, 1e6, True, True),
+    ],
+)
+def test_whose_running_trial_is_lost(url, space, worker, age_s, lost_shared, lost_exclusive):
+    for exclusive, lost in ((False, lost_shared), (True, lost_exclusive)):
+        open_small(url, space)
+        study = optuna.load_study(study_name="small", storage=url)
+        trial = study.ask()
+        if worker:
+            trial.set_user_attr("worker", worker)
+        backdate(url, "datetime_start", age_s)
+        assert states(open_small(url, space, exclusive=exclusive)) == (["FAIL", "WAITING"] if lost else ["RUNNING"])
+        optuna.delete_study(study_name="small", storage=url)
+
+
+def backdate(url, column, age_s):
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        database.execute(f"UPDATE trials SET {column} = datetime({column}, '-{age_s} seconds')")
+    database.close()
+
+
+def test_a_lost_trial_whose_process_died_before_it_queued_the_retry_is_queued_once(url, space):
+    study = open_small(url, space)
+    trial = study.ask()
+    hyp = suggest(trial, space)
+    trial.set_user_attr("lost", "the process that trained it ended")
+    study.tell(trial, state=TrialState.FAIL)
+    assert states(open_small(url, space, exclusive=False)) == ["FAIL"]  # its process may be about to queue it
+    backdate(url, "datetime_complete", 100)
+    for _ in range(2):
+        assert states(open_small(url, space, exclusive=False)) == ["FAIL", "WAITING"]
+    assert suggest(open_small(url, space).ask(), space) == hyp
+
+
+# several at once
+
+
+def work(url, space, total, ready):
+    study = open_small(url, space, exclusive=False)
+    ready.wait()
+    run(study, space, total)
+
+
+def test_two_processes_share_a_study_without_doing_anything_twice(url, space):
+    ready = fork.Barrier(2)
+    workers = [in_process(work, url, space, 14, ready) for _ in range(2)]
+    assert [exit_code(worker) for worker in workers] == [0, 0]
+    study = open_small(url, space)
+    trials = trials_of(study)
+    assert 14 <= finished(study) <= 15
+    assert generations(trials) == list(range(len(trials)))
+    assert [trial.number for trial in trials if "base" in trial.user_attrs] == [0]
+    hyps = [tuple(hyp_of(trial).values()) for trial in trials]
+    assert len(set(hyps)) == len(hyps)
+    assert len({trial.user_attrs["worker"]["pid"] for trial in trials}) == 2
+
+
+def take_all(url, space, ready, taken):
+    study = open_small(url, space, exclusive=False)
+    ready.wait()
+    while any(trial.state == TrialState.WAITING for trial in trials_of(study)):
+        taken.put(study.ask().number)
+
+
+def test_a_queued_trial_is_taken_by_one_process_only(url, space):
+    study = open_small(url, space)
+    for i in range(1, 25):
+        study.enqueue_trial({"degrees": float(i)})
+    taken, ready = fork.Queue(), fork.Barrier(4)
+    workers = [in_process(take_all, url, space, ready, taken) for _ in range(4)]
+    numbers = [taken.get(timeout=30) for _ in range(25)]
+    assert [exit_code(worker) for worker in workers] == [0] * 4
+    while not taken.empty():
+        numbers.append(taken.get())
+    queued = [number for number in numbers if number < 25]
+    assert sorted(queued) == list(range(25))
+
+
+# a journal
+
+
+def test_a_study_in_a_journal_with_a_torn_last_line_goes_on_where_it_was(tmp_path, space):
+    journal = tmp_path / "study.journal"
+    run(open_small(f"journal:{journal}", space), space, 3)
+    with journal.open("ab") as file:
+        file.write(b'{"op_code":4,"worker_id":"x","stu')
+    resumed = open_small(f"journal:{journal}", space)
+    run(resumed, space, 5)
+    straight = open_small("memory:", space)
+    run(straight, space, 5)
+    assert history(resumed) == history(straight)
