@@ -1,4 +1,4 @@
-"""Who trains: the contract, the built-in detection core, and trainers in other processes. Importing it loads no torch."""
+"""Who trains: the contract, the built-in core, and trainers in other processes. Importing it loads no torch."""
 
 from trainer.api import (
     DataError,

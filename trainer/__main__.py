@@ -8,11 +8,10 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import fields
 from pathlib import Path
-from typing import cast
 
 import yaml
 
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         workdir = arguments.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workdir.mkdir(parents=True, exist_ok=True)
         # The contract says Iterator, and asks that it can be closed: that is a generator.
-        epochs = cast(Generator[EpochMetrics, None, None], trainer.train(TrainJob(hyp, options, workdir)))
+        epochs = trainer.train(TrainJob(hyp, options, workdir))
         for metrics in stack.enter_context(closing(epochs)):
             write_line(metrics)
 

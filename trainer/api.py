@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,20 +16,22 @@ class TrainOptions:
     """What stays the same over a whole study: data, model and the length of a training.
 
     `data` is the name of a built-in data set or the path of a data.yaml, `model` a built-in cfg's name or the path of a
-    Darknet cfg. `split` is what is scored after every epoch. `threads` = 0 leaves the number of CPU threads to torch.
+    Darknet cfg. `split` is what is scored after every epoch. `threads` are the CPU threads that compute (0: all cores);
+    one is the default since small networks gain nothing from a second one that has to be woken for every operation,
+    and augmentation keeps the next core busy. `save` leaves the weights in the job's folder.
     """
 
     data: str = "digits"
     model: str = "pico"
     epochs: int = 12
     imgsz: int = 96
-    batch: int = 16
+    batch: int = 8
     seed: int = 0
     device: str = "cpu"
-    optimizer: str = "sgd"
+    optimizer: str = "adamw"
     schedule: str = "cosine"
     split: str = "val"
-    threads: int = 0
+    threads: int = 1
     save: bool = False
 
 
@@ -44,7 +46,10 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What one epoch left. `epoch` counts from 1; precision, recall and both mAPs lie in [0, 1]; losses are per-image means."""
+    """What one epoch left.
+
+    `epoch` counts from 1, precision, recall and both mAPs lie in [0, 1], `losses` are means over the epoch.
+    """
 
     epoch: int
     precision: float
@@ -69,7 +74,7 @@ class TrainerError(Exception):
 
 
 class DataError(TrainerError):
-    """What the user asked for cannot be trained at all: data, model or options are wrong. Ends a study before trial 0."""
+    """What was asked for cannot be trained at all: data, model or options are wrong. Ends a study before trial 0."""
 
 
 class TrainingDiverged(TrainerError):
@@ -88,14 +93,15 @@ class TrainingDiverged(TrainerError):
 class Trainer(Protocol):
     """Anything that can train.
 
-    `hyps` names the hyps that it understands (None: any). `prepare` is called once, before the first training: it checks
-    the options, builds caches, and raises DataError for what no hyp could mend. `train` yields after every epoch, in
-    order from 1; whoever pulls may stop pulling at any time by closing the iterator, and everything that the training
-    opened is closed by then. It raises TrainerError.
+    `hyps` names the hyps that it understands (None: any). `prepare` is called once, before the first training: it
+    checks the options, builds caches, and raises DataError for what no hyp could mend. `train` yields after every
+    epoch, in order from 1; whoever pulls may stop at any time by closing the generator, and everything that the
+    training opened is closed by then. It raises TrainerError.
     """
 
-    hyps: frozenset[str] | None
+    @property
+    def hyps(self) -> frozenset[str] | None: ...
 
     def prepare(self, options: TrainOptions) -> Prepared: ...
 
-    def train(self, job: TrainJob) -> Iterator[EpochMetrics]: ...
+    def train(self, job: TrainJob) -> Generator[EpochMetrics, None, None]: ...

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
 from trainer.api import DataError
 from trainer.detection.recipe import Recipe
+
+Module = TypeVar("Module", bound=nn.Module)
 
 NOMINAL_BATCH = 64  # the batch for which YOLOv5's weight_decay is meant
 MEMORY_SHARE = 0.1  # of all updates, that the moving average remembers
@@ -88,7 +91,7 @@ def warmup_epochs(recipe: Recipe, epochs: int) -> float:
 
 
 class Schedule:
-    """Sets learning rates and momentum before every update; the rate moves with each update, not in steps of an epoch."""
+    """Sets rates and momentum before every update: in a short run an epoch would be too coarse a step."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, name: str, epochs: int, steps: int) -> None:
         """`steps` is the number of updates in one epoch."""
@@ -97,10 +100,12 @@ class Schedule:
         self.shape = SCHEDULES[name]
         self.total = max(1, epochs * steps - 1)
         self.warmup = warmup_epochs(recipe, epochs) * steps
+        self.updates = 0
 
-    def set(self, update: int) -> None:
-        """Prepare the optimizer for the update of this number, from 0."""
-        recipe = self.recipe
+    def advance(self) -> None:
+        """Prepare the optimizer for the next update."""
+        recipe, update = self.recipe, self.updates
+        self.updates += 1
         rate = recipe.lr0 * self.shape(min(1.0, update / self.total), recipe.lrf)
         warm = min(1.0, update / self.warmup) if self.warmup > 0 else 1.0
         momentum = _between(recipe.warmup_momentum, recipe.momentum, warm)
@@ -114,24 +119,25 @@ class Schedule:
 
 
 def _between(start: float, end: float, share: float) -> float:
-    return start + (end - start) * share
+    return start * (1.0 - share) + end * share
 
 
-class Average:
+class Average(Generic[Module]):
     """An exponential moving average of weights and running statistics: what is evaluated and saved.
 
     Its memory is a tenth of the run, at most 10,000 updates (the decay of 0.9999 that YOLOv5 uses), and it ramps up
     from the first update on, so that it also serves a run of a few hundred updates.
     """
 
-    def __init__(self, model: nn.Module, updates: int) -> None:
+    def __init__(self, model: Module, updates: int) -> None:
         """`updates` is the length of the whole run."""
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model = copy.deepcopy(model)
+        self.model.eval().requires_grad_(False)
         self.decay = 1.0 - 1.0 / min(10_000.0, max(2.0, updates * MEMORY_SHARE))
         self.updates = 0
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
         for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
