@@ -1,0 +1,168 @@
+"""Pruners: who is stopped at which epoch, and who never."""
+
+import math
+import time
+
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from studies import PRUNERS, AshaPruner, StudyError, build_pruner
+from studies.pruner import rungs
+
+NEVER = None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup_epochs", "expected"),
+    [
+        (12, 0, (2, 4, 8)),
+        (12, 1, (2, 4, 8)),
+        (10, 3, (4, 8)),
+        (10, 2.5, (3, 6)),  # epoch 3 ends beyond a warm-up of two and a half
+        (100, 3, (10, 20, 40, 80)),
+        (8, 0, (1, 2, 4)),  # not 8: at the end there is nothing to save
+        (3, 3, ()),
+        (1, 0, ()),
+    ],
+)
+def test_rungs_begin_at_a_tenth_but_beyond_the_warm_up_and_double(epochs, warmup_epochs, expected):
+    assert rungs(epochs, warmup_epochs) == expected
+
+
+def study_of(*curves, direction="maximize", state=TrialState.COMPLETE):
+    """A study whose trial 0 is the base at 0.5 throughout, and whose others have these curves."""
+    study = optuna.create_study(direction=direction)
+    for curve in ([0.5] * 8, *curves):
+        study.add_trial(trial_of(curve, state))
+    return study
+
+
+def trial_of(curve, state=TrialState.COMPLETE, **user_attrs):
+    values = dict(enumerate(curve, start=1))
+    value = curve[-1] if state == TrialState.COMPLETE else None
+    return create_trial(state=state, value=value, intermediate_values=values, user_attrs=user_attrs)
+
+
+def pruned_at(study, curve, pruner=None, **user_attrs):
+    """The epoch after which a new trial with this curve is pruned."""
+    trial = study.ask()
+    for key, value in user_attrs.items():
+        trial.set_user_attr(key, value)
+    study.pruner = pruner or AshaPruner(epochs=8)
+    for epoch, value in enumerate(curve, start=1):
+        trial.report(value, epoch)
+        if trial.should_prune():
+            return epoch
+    return NEVER
+
+
+def flat(value, n=8):
+    return [value] * n
+
+
+@pytest.mark.parametrize(
+    ("others", "curve", "expected"),
+    [
+        ([], flat(0.1), NEVER),  # nobody to compare with but the base
+        ([flat(0.6)], flat(0.1), NEVER),  # three in all
+        ([flat(0.6), flat(0.7)], flat(0.1), 1),  # four: two are kept
+        ([flat(0.6), flat(0.7)], flat(0.65), NEVER),  # second of four
+        ([flat(0.6), flat(0.7)], flat(0.6), NEVER),  # ties stay: one is better, one equal
+        ([flat(0.6), flat(0.7)], flat(0.55), 1),  # third of four
+        ([flat(0.6), flat(0.7), flat(0.4)], flat(0.6), NEVER),  # five: two are kept
+        ([flat(0.6), flat(0.7), flat(0.4)], flat(0.5), 1),  # five: third, with the base
+        ([flat(0.6), flat(0.7)], [0.9, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1], 4),  # not before a rung, and smoothed
+        ([flat(0.6), flat(0.7)], [0.9, 0.3, *flat(0.9, 6)], NEVER),  # one bad epoch is no reason
+        ([flat(0.6, 2), flat(0.7, 2), flat(0.8, 2)], [0.9, 0.9, *flat(0.1, 6)], NEVER),  # only two have reached epoch 4
+        ([flat(0.6), flat(0.7)], [0.9] * 7 + [0.0], NEVER),  # at the end there is nothing to save
+        ([flat(0.6), flat(0.7)], flat(math.nan), 1),
+        ([[*flat(math.nan, 7), 0.9]] * 2, flat(0.5), NEVER),
+    ],
+)
+def test_a_trial_stays_while_it_is_among_the_better_half_of_those_that_got_as_far(others, curve, expected):
+    assert pruned_at(study_of(*others), curve) == expected
+
+
+def test_where_less_is_better_less_is_better():
+    study = study_of(flat(0.4), flat(0.3), direction="minimize")
+    assert pruned_at(study, flat(0.9)) == 1
+    assert pruned_at(study, flat(0.2)) is NEVER
+
+
+def test_a_larger_eta_keeps_fewer():
+    study = study_of(*(flat(value) for value in (0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8)))
+    assert pruned_at(study, flat(0.65)) is NEVER  # third of eight
+    assert pruned_at(study, flat(0.65), AshaPruner(epochs=8, eta=4)) == 1
+    assert pruned_at(study, flat(0.75), AshaPruner(epochs=8, eta=4)) is NEVER
+
+
+def test_reports_within_the_warm_up_are_neither_judged_nor_averaged():
+    pruner = AshaPruner(epochs=12, warmup_epochs=3)  # rungs 4 and 8
+    study = study_of(flat(0.6), flat(0.7))
+    assert pruned_at(study, [0.0, 0.0, 0.0, 0.9, *flat(0.9, 8)], pruner) is NEVER
+    assert pruned_at(study, [0.9, 0.9, 0.9, 0.1, *flat(0.9, 8)], pruner) == 4
+
+
+def test_a_trainer_that_leaves_epochs_out_is_judged_at_its_first_report_past_a_rung():
+    study = study_of(flat(0.6), flat(0.7))
+    study.pruner = AshaPruner(epochs=12)  # rungs 2, 4 and 8
+    trial = study.ask()
+    verdicts = {}
+    for epoch, value in ((3, 0.9), (6, 0.1), (7, 0.1)):
+        trial.report(value, epoch)
+        verdicts[epoch] = trial.should_prune()
+    assert verdicts == {3: False, 6: True, 7: False}
+
+
+@pytest.mark.parametrize("privilege", [{"base": True}, {"base": True, "retry_of": 0}])
+@pytest.mark.parametrize("name", PRUNERS)
+def test_the_base_and_its_retry_are_never_pruned(name, privilege):
+    study = study_of(*(flat(0.9, 12) for _ in range(12)))
+    pruner = build_pruner(name, epochs=12)
+    assert pruned_at(study, [0.2, *flat(0.0, 11)], pruner, **privilege) is NEVER
+
+
+@pytest.mark.parametrize("name", [name for name in PRUNERS if name not in ("none", "nop", "patient")])
+def test_every_pruner_stops_what_is_hopeless_but_not_what_is_best(name):
+    study = study_of(*(flat(0.3 + 0.05 * i, 12) for i in range(12)))
+    assert pruned_at(study, flat(0.95, 12), build_pruner(name, epochs=12)) is NEVER
+    for _ in range(3):  # Hyperband starts some trials in a bracket that is judged late
+        trial = pruned_at(study, flat(0.0, 12), build_pruner(name, epochs=12))
+        if trial is not NEVER:
+            break
+    assert trial in range(2, 12)
+
+
+def test_patience_stops_what_no_longer_improves_and_is_below_the_median():
+    study = study_of(*(flat(0.5, 12) for _ in range(12)))
+    patient = build_pruner("patient", epochs=12)
+    assert pruned_at(study, [0.1 * i for i in range(1, 13)], patient) is NEVER
+    assert pruned_at(study, [0.4, *flat(0.1, 11)], patient) in range(4, 12)
+
+
+def test_failed_and_younger_trials_are_no_competitors():
+    study = study_of(flat(0.8), flat(0.9), state=TrialState.FAIL)
+    study.add_trial(trial_of(flat(0.6)))
+    older, younger, youngest = (study.ask() for _ in range(3))
+    study.pruner = AshaPruner(epochs=8)
+    for value, trial in ((0.3, youngest), (0.2, younger), (0.1, older)):
+        trial.report(value, 1)
+    assert not younger.should_prune()  # beside it only the complete trial and the older one
+    study.add_trial(trial_of(flat(0.7)))
+    assert [trial.should_prune() for trial in (older, younger, youngest)] == [False, True, True]
+
+
+def test_an_unknown_pruner_is_refused_with_the_one_that_was_meant():
+    with pytest.raises(StudyError, match=r"unknown pruner 'ahsa' \(did you mean 'asha'\?\); known: asha, none"):
+        build_pruner("ahsa", epochs=12)
+
+
+def test_pruning_is_quick_beside_10_000_trials():
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trial_of([0.1, 0.2, 0.3, 0.4]) for _ in range(10_000))
+    pruner, trial = AshaPruner(epochs=40), trial_of([0.1] * 4, TrialState.PRUNED)
+    trial.number = 10_000
+    start = time.perf_counter()
+    assert pruner.prune(study, trial)
+    assert time.perf_counter() - start < 1

@@ -1,0 +1,273 @@
+"""The genetic sampler by itself and in a study, and Optuna's samplers as they are given here."""
+
+import sys
+import warnings
+
+import optuna
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import PartialFixedSampler, RandomSampler
+from optuna.trial import TrialState, create_trial
+from small_study import attrs, fitness, open_small, run
+
+from search_spaces import Param, Space, dump_hyp
+from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, distribution, suggest, trials_of
+from studies.genetics import Child
+from studies.study import hyp_of
+
+
+def study_with(sampler, direction="maximize"):
+    return optuna.create_study(sampler=sampler, direction=direction)
+
+
+def complete(study, space, value, **hyp):
+    """A trial that has ended with this value and the space's defaults but for `hyp`."""
+    params = {param.name: hyp.get(param.name, param.default) for param in space.params}
+    distributions = {param.name: distribution(param) for param in space.params}
+    study.add_trial(create_trial(params=params, distributions=distributions, value=value))
+
+
+# what is asked for and recorded
+
+
+def test_a_hyp_holds_params_and_fixed_values_in_the_order_of_the_space(space):
+    hyp = suggest(open_small("memory:", space).ask(), space)
+    assert hyp == space.defaults()
+    assert list(hyp) == list(space.order)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_what_is_trained_is_what_is_recorded_and_what_a_hyp_file_holds(space, sampler):
+    study = open_small("memory:", space, sampler=sampler)
+    for _ in range(12):  # beyond the start-up of TPE and GP
+        trial = study.ask()
+        hyp = suggest(trial, space)
+        space.check(hyp)
+        recorded = hyp_of(trials_of(study)[trial.number])
+        assert {name: hyp[name] for name in space.names} == recorded
+        assert yaml.safe_load(dump_hyp(hyp)) == hyp
+        assert {name: type(value) for name, value in hyp.items()} == {k: type(v) for k, v in space.defaults().items()}
+        assert all(param.round_value(hyp[param.name]) == hyp[param.name] for param in space.params)
+        study.tell(trial, fitness({**hyp, "lr0": 0.001}, 8))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_pinned_params_keep_their_default_with_every_sampler(sampler):
+    params = (
+        Param("gain0", 0.5, 0.0, 2.0, gain=0.0),
+        Param("gain0_log", 0.5, 0.1, 2.0, gain=0.0, log=True),
+        Param("gain0_int", 3, 1, 9, step=2, gain=0.0),
+        Param("gain0_choice", "adam", choices=("sgd", "adam"), gain=0.0),
+        Param("one_value", 1.5, 1.5, 1.5),
+        Param("free", 0.0, 0.0, 1.0),
+    )
+    space = Space("pinned", params)
+    study = open_small("memory:", space, sampler=sampler)
+    for i in range(4):
+        trial = study.ask()
+        assert suggest(trial, space) == {**space.defaults(), "free": trial.params["free"]}
+        study.tell(trial, i)
+    assert len({trial.params["free"] for trial in trials_of(study)}) == 4
+
+
+def test_distributions_hold_what_params_hold(space):
+    assert distribution(space["lr0"]) == FloatDistribution(1e-5, 0.1, log=True)
+    assert distribution(space["layers"]) == IntDistribution(1, 9)
+    assert distribution(space["optimizer"]) == CategoricalDistribution(("sgd", "adam", "lion"))
+    assert distribution(space["fl_gamma"]) == FloatDistribution(0.5, 0.5)
+
+
+# the genetic sampler
+
+
+def test_each_trial_notes_its_parents_its_operator_and_its_step(space):
+    study = open_small("memory:", space)
+    run(study, space, 6)
+    for trial in trials_of(study)[1:]:
+        (parent,) = trial.user_attrs["parents"]
+        assert study.trials[parent].state == TrialState.COMPLETE
+        assert trial.user_attrs["operator"] in ("normalised", "uniform")
+        moved = {name for name in space.names if trial.params[name] != study.trials[parent].params[name]}
+        assert set(trial.user_attrs["step"]) == moved != set()
+
+
+def test_only_complete_trials_are_parents_and_a_childs_hyp_is_new(space):
+    seen = []
+
+    def operator(scored, space, rng, taken):
+        seen.append((list(scored), list(taken)))
+        return Child(space.defaults() | {"degrees": 1.0 + len(seen)}, (), "mine", {})
+
+    study = study_with(GeneticSampler(space, seed=0, operator=operator))
+    complete(study, space, 0.5)
+    complete(study, space, float("inf"), degrees=40.0)
+    for degrees, state in ((10.0, TrialState.PRUNED), (20.0, TrialState.FAIL), (30.0, TrialState.RUNNING)):
+        trial = study.ask()
+        trial.storage.set_trial_system_attr(trial._trial_id, "fixed_params", {**space.defaults(), "degrees": degrees})
+        trial.report(0.99, 1)
+        if state != TrialState.RUNNING:
+            study.tell(trial, state=state)
+    study.enqueue_trial({**space.defaults(), "degrees": 35.0})
+    study.ask()  # takes it from the queue
+    study.enqueue_trial({**space.defaults(), "degrees": 37.0})
+    suggest(optuna.Trial(study, study._storage.create_new_trial(study._study_id)), space)
+    [(scored, taken)] = seen
+    assert [(candidate.number, candidate.fitness) for candidate in scored] == [(0, 0.5)]
+    assert sorted(hyp["degrees"] for hyp in taken) == [0.0, 10.0, 20.0, 30.0, 35.0, 37.0, 40.0]
+
+
+def test_where_less_is_better_the_least_is_the_fittest(space):
+    for direction, parent in (("maximize", 1), ("minimize", 2)):
+        study = study_with(GeneticSampler(space, seed=0), direction)
+        for value, degrees in ((0.5, 1.0), (0.9, 2.0), (0.1, 3.0)):
+            complete(study, space, value, degrees=degrees)
+        parents = []
+        for _ in range(12):
+            trial = study.ask()
+            suggest(trial, space)
+            parents += trial.user_attrs["parents"]
+        assert max(set(parents), key=parents.count) == parent
+
+
+def test_without_a_queue_the_base_comes_first_and_then_steps_around_it(space):
+    study = study_with(GeneticSampler(space, seed=3))
+    hyps = []
+    for _ in range(5):  # all fail: nothing is known
+        trial = study.ask()
+        hyps.append(suggest(trial, space))
+        study.tell(trial, state=TrialState.FAIL)
+    assert hyps[0] == space.defaults()
+    assert [attrs(study, n)["operator"] for n in range(3)] == ["base", "normalised", "normalised"]
+    assert len({tuple(hyp.values()) for hyp in hyps}) == 5
+
+
+def test_the_base_of_the_study_goes_before_the_defaults_of_the_space(space):
+    study = study_with(GeneticSampler(space, seed=3))
+    study.set_user_attr("base", {**space.defaults(), "degrees": 12.5, "layers": 99})
+    assert suggest(study.ask(), space) == {**space.defaults(), "degrees": 12.5, "layers": 9}
+
+
+def test_a_space_that_is_used_up_is_searched_again():
+    space = Space("tiny", (Param("a", 0, 0, 1, step=1), Param("b", "x", choices=("x", "y"))))
+    study = study_with(GeneticSampler(space, seed=0))
+    for _ in range(9):
+        trial = study.ask()
+        suggest(trial, space)
+        study.tell(trial, 1.0)
+    hyps = [tuple(trial.params.values()) for trial in trials_of(study)]
+    assert len(set(hyps[:4])) == 4
+
+
+def test_a_sampler_made_anew_for_each_trial_draws_the_same(space):
+    def hyps(anew):
+        study = study_with(GeneticSampler(space, seed=5))
+        for i in range(12):
+            if anew:
+                study.sampler = GeneticSampler(space, seed=5)
+            trial = study.ask()
+            suggest(trial, space)
+            trial.suggest_float("unknown to the space", 0, 1)
+            study.tell(trial, i % 5)
+        return [trial.params for trial in trials_of(study)]
+
+    assert hyps(anew=True) == hyps(anew=False)
+
+
+def test_another_seed_draws_another_hyp(space):
+    first, second = (open_small("memory:", space, seed=seed) for seed in (1, 2))
+    for study in (first, second):
+        run(study, space, 3)
+    assert hyp_of(trials_of(first)[1]) != hyp_of(trials_of(second)[1])
+
+
+# in anybody's study, without a space
+
+
+def objective(trial):
+    depth = trial.suggest_categorical("depth", [None, 3, True, "deep"])
+    rate = trial.suggest_float("rate", 1e-4, 1.0, log=True)
+    dropout = trial.suggest_float("dropout", 0.0, 0.6, step=0.15)
+    width = trial.suggest_int("width", 8, 64, step=8)
+    trial.suggest_float("fixed", 2.0, 2.0)
+    if width > 32:
+        trial.suggest_float("only when wide", 0, 1)
+    return -abs(width - 40) / 8 - abs(dropout - 0.45) + 0.5 * (depth is None) - 0.1 * rate
+
+
+@pytest.mark.parametrize("operator", ["normalised", "yolo"])
+def test_without_a_space_it_evolves_what_all_complete_trials_have_in_common(operator):
+    study = study_with(GeneticSampler(seed=1, operator=operator))
+    study.optimize(objective, n_trials=40)
+    trials = trials_of(study)
+    assert "parents" not in trials[0].user_attrs  # nothing to evolve from
+    evolved = {name for trial in trials[1:] for name in trial.user_attrs["step"]}
+    assert evolved <= {"depth", "rate", "dropout", "width"}
+    assert len(evolved) >= 3
+    for trial in trials:
+        assert trial.params["dropout"] in (0.0, 0.15, 0.3, 0.44999999999999996, 0.45, 0.6)
+        assert trial.params["width"] in range(8, 65, 8)
+    best = study.best_trial
+    assert best.number > 0
+    assert study.best_value > trials[0].value
+
+
+def test_without_a_space_it_beats_random_draws():
+    def found(sampler):
+        study = study_with(sampler, "minimize")
+        study.optimize(
+            lambda trial: sum((trial.suggest_float(f"x{i}", -5, 5) - 1) ** 2 for i in range(6)), n_trials=200
+        )
+        return study.best_value
+
+    for seed in range(3):
+        assert found(GeneticSampler(seed=seed)) < found(RandomSampler(seed)) / 2
+
+
+def test_some_of_the_space_may_be_fixed_by_optunas_own_means(space):
+    study = study_with(GeneticSampler(space, seed=0))
+    complete(study, space, 0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.sampler = PartialFixedSampler({"degrees": 7.0}, study.sampler)
+    assert suggest(study.ask(), space)["degrees"] == 7.0
+
+
+def test_hyperband_hides_no_trial_from_it(space):
+    study = optuna.create_study(
+        sampler=GeneticSampler(space, seed=0), pruner=optuna.pruners.HyperbandPruner(1, 27), direction="maximize"
+    )
+    for i in range(12):
+        complete(study, space, 0.1 * i, degrees=float(i))
+    for _ in range(6):
+        trial = study.ask()
+        hyp = suggest(trial, space)
+        assert trial.user_attrs["parents"][0] >= 3  # one of the nine best of all
+        study.tell(trial, -1.0)
+        assert hyp != space.defaults()
+
+
+# by name
+
+
+def test_a_resumed_study_does_not_repeat_the_draws_of_its_first_run(space):
+    for sampler in ("tpe", "random", "qmc", "cmaes", "gp"):
+        study = open_small("memory:", space, sampler=sampler, pruner="none")
+        run(study, space, 4)
+        study.sampler = build_sampler(sampler, space, seed=7, n_finished=4)
+        run(study, space, 8)
+        hyps = [tuple(hyp_of(trial).values()) for trial in trials_of(study)]
+        assert len(set(hyps)) == 8, sampler
+
+
+def test_an_unknown_sampler_or_operator_is_refused_with_the_one_that_was_meant(space):
+    with pytest.raises(StudyError, match=r"unknown sampler 'genetics' \(did you mean 'genetic'\?\); known: genetic, "):
+        build_sampler("genetics", space, seed=0, n_finished=0)
+    with pytest.raises(StudyError, match=r"unknown operator 'normalized' \(did you mean 'normalised'\?\)"):
+        GeneticSampler(space, operator="normalized")
+
+
+def test_a_package_that_a_sampler_lacks_is_named_with_the_command_that_installs_it(space, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmaes", None)  # as if it were not installed
+    with pytest.raises(StudyError, match="sampler 'cmaes' needs a package that is not installed: pip install cmaes"):
+        build_sampler("cmaes", space, seed=0, n_finished=0)

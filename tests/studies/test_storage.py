@@ -1,0 +1,138 @@
+"""Storages: opened by URL, safe to share, and clear about why they cannot be had."""
+
+import os
+import resource
+import signal
+import sqlite3
+
+import optuna
+import pytest
+from optuna.storages import InMemoryStorage
+from small_study import exit_code, fork, history, in_process, open_small, run
+from sqlalchemy import text
+
+from studies import StudyError, open_storage, sqlite_url, storage_errors, trials_of
+
+
+def test_sqlite_is_opened_for_many_readers_and_patient_writers(tmp_path):
+    storage = open_storage(sqlite_url(tmp_path / "new" / "folder" / "study.db"))
+    with storage.engine.connect() as connection:
+        pragmas = {
+            name: connection.execute(text(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 60_000}
+
+
+@pytest.mark.parametrize("name", ["a b.db", "100%41.db", "what?.db", "#1 {x}.db", "épreuve.db", "a&b=c;d:e@f.db"])
+def test_a_path_may_have_any_characters(tmp_path, name):
+    open_storage(sqlite_url(tmp_path / name))
+    assert (tmp_path / name).exists()
+    assert {path.name.removeprefix(name) for path in tmp_path.iterdir()} <= {"", "-wal", "-shm"}
+
+
+def test_memory_is_for_this_process_only():
+    assert isinstance(open_storage("memory:"), InMemoryStorage)
+
+
+@pytest.mark.parametrize("scheme", ["sqlite:///", "journal:"])
+def test_a_study_written_to_a_file_is_read_back_as_it_was(tmp_path, space, scheme):
+    url = f"{scheme}{tmp_path}/study"
+    study = open_small(url, space)
+    run(study, space, 4)
+    again = optuna.load_study(study_name="small", storage=open_storage(url))
+    assert history(again) == history(study)
+
+
+def open_when_ready(url, ready):
+    ready.wait()
+    open_storage(url)
+
+
+def test_processes_may_create_the_same_file_at_the_same_moment(url):
+    ready = fork.Barrier(5)
+    processes = [in_process(open_when_ready, url, ready) for _ in range(5)]
+    assert [exit_code(process) for process in processes] == [0] * 5
+    study = optuna.create_study(storage=open_storage(url))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+
+
+# what cannot be had
+
+
+def test_a_file_that_is_no_database_is_not_touched(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database\n" * 100)
+    for url in (sqlite_url(path), f"journal:{path}"):
+        with pytest.raises(StudyError, match=r"notes\.txt cannot be used: the file is no (SQLite database|journal)"):
+            open_storage(url)
+    assert path.read_text() == "not a database\n" * 100
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("", "'' is no storage; give sqlite:///PATH, journal:PATH, postgresql://..., mysql://... or memory:"),
+        ("study.db", "'study.db' is no storage; give sqlite:///PATH"),
+        ("sqlit:///study.db", "'sqlit:///study.db' is no storage; give sqlite:///PATH"),
+        ("journal:", "'journal:' is no storage"),
+        ("postgresql://me:secret@db:port/x", "'postgresql://me:***@db:port/x' is no storage"),
+        ("sqlite:///{tmp}", "storage sqlite:///{tmp} cannot be used: the file cannot be opened"),
+        ("journal:{tmp}", "storage journal:{tmp} cannot be used: {tmp}: Is a directory"),
+        (
+            "sqlite:///{tmp}/file/study.db",
+            "storage sqlite:///{tmp}/file/study.db cannot be used: {tmp}/file is no folder",
+        ),
+        ("journal:{tmp}/file/study", "storage journal:{tmp}/file/study cannot be used: {tmp}/file is no folder"),
+        ("sqlite:////proc/study.db", "storage sqlite:////proc/study.db cannot be used: the file cannot be opened"),
+        ("journal:/proc/study", "storage journal:/proc/study cannot be used: /proc/study: No such file or directory"),
+        (
+            "mysql+nosuchdriver://me:se@cret@db/x?password=secret",
+            "'mysql+nosuchdriver://me:***@db/x' is no storage; give sqlite:///PATH",
+        ),
+    ],
+)
+def test_a_storage_that_cannot_be_had_is_refused_in_one_sentence(tmp_path, url, sentence):
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError) as error:
+        open_storage(url.replace("{tmp}", str(tmp_path)))
+    assert str(error.value).startswith(sentence.replace("{tmp}", str(tmp_path)))
+    assert "\n" not in str(error.value)
+    assert "cret" not in str(error.value)
+
+
+def test_a_missing_driver_is_named_with_the_command_that_installs_it():
+    pytest.importorskip("sqlalchemy.dialects.oracle")
+    with pytest.raises(StudyError, match=r"storage oracle://me:\*\*\*@db/x needs a driver.*: pip install \w+"):
+        open_storage("oracle://me:secret@db/x")
+
+
+def test_tables_of_another_version_of_optuna_are_refused_with_what_converts_them(url):
+    open_storage(url)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v3.0.0.a'")
+    database.close()
+    with pytest.raises(StudyError, match="another version of Optuna made it; 'optuna storage upgrade"):
+        open_storage(url)
+
+
+def fill_the_disk(url, space, sentences):
+    study = open_small(url, space)
+    run(study, space, 2)
+    size = os.path.getsize(url.removeprefix("sqlite:///") + "-wal")
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails as on a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    try:
+        with storage_errors(url):
+            study._storage.set_study_user_attr(study._study_id, "filler", "x" * 100_000)
+    except StudyError as error:
+        sentences.put(str(error))
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_loses_no_finished_trial(url, space):
+    sentences = fork.Queue()
+    assert exit_code(in_process(fill_the_disk, url, space, sentences)) == 0
+    assert "the disk" in sentences.get(timeout=5)
+    study = open_small(url, space)
+    assert [trial.state.name for trial in trials_of(study)][:1] == ["COMPLETE"]
+    run(study, space, 4)
