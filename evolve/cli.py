@@ -34,7 +34,7 @@ class Door(click.Group):
             code = _exit_code(error)
             if code is None:
                 raise
-            click.echo(f"evolve: error: {mask_secrets(' '.join(str(error).splitlines()))}", err=True)
+            click.echo(f"evolve: error: {mask_secrets(_sentence(error))}", err=True)
             ctx.exit(code)
 
 
@@ -49,6 +49,13 @@ def _exit_code(error: Exception) -> int | None:
     from studies import StudyError
 
     return ASKED_WRONGLY if isinstance(error, StudyError) else None
+
+
+def _sentence(error: Exception) -> str:
+    """An error on one line; the system's own name the file first."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).splitlines())
 
 
 def setting(name: str, text: str, **more: Any) -> Decorator:
@@ -90,7 +97,7 @@ training_options = together(
     setting("device", "Where to train: cpu, cuda, cuda:1, ..."),
     setting("optimizer", "Optimizer of a training."),
     setting("schedule", "Learning-rate schedule."),
-    setting("threads", "CPU threads of a training; 0 leaves it to torch."),
+    setting("threads", "CPU threads of a training; 0 takes every core."),
     setting("seed", "Seed of everything random."),
     setting("trainer", "Trainer by name, or module:attr of one of your own."),
 )
@@ -150,7 +157,10 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 )
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
 def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
-    """Show the best hyp of a study, by default of the one that improved last."""
+    """Show the best hyp of a study.
+
+    Without STUDY it is the study that improved last.
+    """
     quieten_libraries()
     from rich.console import Console
 
@@ -169,7 +179,10 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
 @cli.command()
 @click.argument("name", required=False)
 def spaces(name: str | None) -> None:
-    """List the built-in search spaces, or show what may vary in one of them (or in a file)."""
+    """List the search spaces, or show what one holds.
+
+    NAME is a built-in space or a file.
+    """
     from search_spaces import available_spaces, load_space
 
     if name is None:
@@ -192,7 +205,7 @@ def spaces(name: str | None) -> None:
 )
 @click.option("--out", metavar="FOLDER", help="Keep weights and logs here.  [default: keep nothing]")
 def train(hyp: str | None, split: str, seeds: int, out: str | None, **flags: Any) -> None:
-    """Train with one hyp, outside of any study, and print every epoch."""
+    """Train with one hyp, outside of any study."""
     import dataclasses
 
     from evolve.config import resolve_config
@@ -205,13 +218,14 @@ def train(hyp: str | None, split: str, seeds: int, out: str | None, **flags: Any
 
 
 def quieten_libraries() -> None:
-    """Leave the screen to us: of Optuna's lines only warnings, and none about what it calls experimental."""
-    import logging
+    """Leave the screen to us: of Optuna's lines only warnings, and none about what it calls experimental.
+
+    Our own loggers need no set-up: what they warn of goes to stderr, where Python's last resort writes it.
+    """
     import warnings
 
     import optuna
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 

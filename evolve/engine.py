@@ -72,17 +72,20 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         study = open_resumable(config, paths, space, identity_of(config, space, fitness, prepared))
         write_atomically(paths.config, dump_config(config))
         records = Records(study, space, config, paths, watcher)
-        objective = Objective(trainer, config.train_options(), fitness, paths, records, watcher, interrupts)
+        objective = Objective(trainer.train, config.train_options(), fitness, paths, records, watcher, interrupts)
         standing = standing_of(study)
         loop = Loop(study, space, objective, records, Budget(config.generations, config.max_failures), standing)
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, prepared.summary, standing))
         for warning in prepared.warnings:
             watcher.warned(warning)
-        reason = "interrupted"
+        reason = "ended by an error"
         try:
             records.catch_up()
             stop = loop.run()
             reason = stop.reason
+        except KeyboardInterrupt:
+            reason = "interrupted; the same command goes on from here"
+            raise
         finally:
             watcher.ended(ended(config, paths, space, records, loop.standing, reason))
     return result(records.best, stop)

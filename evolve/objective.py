@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import cast
@@ -17,14 +17,14 @@ from evolve.paths import RunPaths
 from evolve.records import Records
 from evolve.standing import Outcome
 from search_spaces import Hyp
-from trainer import EpochMetrics, Trainer, TrainerError, TrainJob, TrainOptions
+from trainer import EpochMetrics, TrainerError, TrainJob, TrainOptions
 
 
 @dataclass(frozen=True)
 class Objective:
     """Trains the hyp of one trial after the other."""
 
-    trainer: Trainer
+    train: Callable[[TrainJob], Iterator[EpochMetrics]]
     options: TrainOptions
     fitness: Fitness
     paths: RunPaths
@@ -55,7 +55,7 @@ class Objective:
         workdir.mkdir(parents=True, exist_ok=True)
         self.paths.metrics(trial.number).unlink(missing_ok=True)  # of a study that was deleted, but not its folder
         job = TrainJob(hyp, replace(self.options, seed=seed), workdir)
-        return cast("Generator[EpochMetrics]", self.trainer.train(job))
+        return cast("Generator[EpochMetrics]", self.train(job))
 
     def _report(self, trial: optuna.Trial, metrics: EpochMetrics) -> Outcome:
         """Tell the pruner, the trial's own file and the watcher of an epoch; the outcome if it were the last."""

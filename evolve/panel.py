@@ -151,7 +151,7 @@ class LivePanel:
         self._standing = opened.standing
         self._pace = Pace(opened)
         self._console.print(Text(f"{opened.study}: {opened.data}"))
-        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
+        self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
     def started(self, number: int) -> None:
@@ -172,7 +172,8 @@ class LivePanel:
             self._live.stop()
         say_summary(self._console, ended)
 
-    def _draw(self) -> RenderableType:
+    def __rich__(self) -> RenderableType:
+        """The panel as it is now; rich asks for it whenever it draws."""
         standing, opened = self._standing, self._opened
         head = Table.grid(expand=True)
         head.add_column()
@@ -271,13 +272,13 @@ def changes_table(base: Hyp, best: Hyp) -> Table:
 
 
 def describe_change(before: Value | None, after: Value) -> str:
-    """'+31 %' for numbers, 'from 0' where there is no ratio, '' where nothing changed."""
+    """'+31.4 %' for numbers, 'from 0' where there is no ratio, '' where nothing changed."""
     if before == after:
         return ""
     if not _is_number(before) or not _is_number(after):
         return "changed"
     old, new = float(before or 0), float(after)
-    return f"{(new - old) / abs(old):+.0%}".replace("%", " %") if old else "from 0"
+    return f"{(new - old) / abs(old):+.1%}".replace("%", " %") if old else "from 0"
 
 
 def show_value(value: Value | None) -> str:
@@ -300,6 +301,8 @@ def _scores(standing: Standing) -> str:
 
 def _gain(best: float, base: float) -> str:
     """', base 0.3512: +0.0409, +11.6 %'."""
+    if best == base:
+        return ": nothing has beaten the base yet"
     share = f", {(best - base) / base:+.1%}".replace("%", " %") if base else ""
     return f", base {_figure(base)}: {best - base:+.4f}{share}"
 

@@ -18,20 +18,29 @@ def test_a_signal_interrupts_whoever_waits(number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_what_is_held_be_finished(number):
     written = []
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts:
-        with interrupts.held():
+
+    def write() -> None:
+        with Interrupts() as interrupts:
             with interrupts.held():
-                os.kill(os.getpid(), number)
-                written.append("a line")
-            written.append("another")
-        written.append("too late")
+                with interrupts.held():
+                    os.kill(os.getpid(), number)
+                    written.append("a line")
+                written.append("another")
+            written.append("too late")
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
     assert written == ["a line", "another"]
 
 
 def test_an_error_in_what_is_held_is_told_and_not_the_signal():
-    with pytest.raises(OSError, match="disk full"), Interrupts() as interrupts, interrupts.held():
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise OSError("disk full")
+    def fail() -> None:
+        with Interrupts() as interrupts, interrupts.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
 
 
 def test_a_second_ctrl_c_interrupts_the_cleaning_up():

@@ -1,0 +1,161 @@
+"""A whole study from the command line: what it leaves, how it goes on, and what it does when a training breaks."""
+
+import csv
+import json
+import shlex
+
+import pytest
+import yaml
+
+from evolve.config import read_config
+from search_spaces import load_hyp
+
+
+def hyps(trials):
+    return [trial.params for trial in trials]
+
+
+def test_a_run_leaves_the_best_hyp_the_table_and_its_configuration(world):
+    result = world.run("--generations", "6")
+    assert result.exit_code == 0, result.output
+    complete = {trial.value: trial for trial in world.trials() if trial.state.name == "COMPLETE"}
+    best = complete[max(complete)]
+    text = (world.run_folder / "best" / "hyp.yaml").read_text()
+    assert yaml.safe_load(text) == best.params
+    assert f"# trial      {best.number} " in text
+    rows = list(csv.DictReader((world.run_folder / "evolve.csv").open()))
+    assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert [float(row["lr0"]) for row in rows] == [trial.params["lr0"] for trial in world.trials()]
+    assert read_config(world.run_folder / "evolve.yaml")["generations"] == 6
+
+
+def test_the_first_trial_trains_the_base(world):
+    base = world.folder / "base.yaml"
+    base.write_text("momentum: 0.25\n")
+    assert world.run("--generations", "1", "--hyp", str(base)).exit_code == 0
+    assert hyps(world.trials()) == [{"lr0": 0.0005, "momentum": 0.25, "weight_decay": 0.0}]
+
+
+def test_every_epoch_of_every_trial_is_a_line_of_its_metrics(world):
+    world.run("--pruner", "none", "--fitness", "map50=1")
+    for trial in world.trials():
+        lines = (world.run_folder / "trials" / f"{trial.number:05}" / "metrics.jsonl").read_text().splitlines()
+        epochs = [json.loads(line) for line in lines]
+        assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+        assert [epoch["fitness"] for epoch in epochs] == list(trial.intermediate_values.values())
+        assert epochs[-1]["map50"] == epochs[-1]["fitness"] == trial.value == trial.user_attrs["metrics"]["map50"]
+
+
+def test_seventeen_and_twenty_three_generations_are_the_forty_of_one_go_hyp_for_hyp(world):
+    world.evolve_in_python(study="halves", generations=17)
+    world.evolve_in_python(study="halves", generations=40)
+    world.evolve_in_python(study="whole", generations=40)
+    halves, whole = world.trials("halves"), world.trials("whole")
+    assert len(halves) == len(whole) == 40
+    assert hyps(halves) == hyps(whole)
+    assert [trial.values for trial in halves] == [trial.values for trial in whole]
+    assert [trial.state for trial in halves] == [trial.state for trial in whole]
+
+
+def test_generations_are_a_total_so_that_a_finished_study_has_nothing_to_do(world):
+    world.run("--generations", "3")
+    result = world.run("--generations", "3")
+    assert result.exit_code == 0
+    assert "3 of 3 generations are done" in result.output
+    assert len(world.trials()) == 3
+
+
+@pytest.mark.parametrize("sampler", ["yolo", "tpe", "random"])
+def test_every_sampler_begins_with_the_base_and_can_be_resumed(world, sampler):
+    world.run("--sampler", sampler, "--generations", "4", "--epochs", "1")
+    world.run("--sampler", sampler, "--generations", "8", "--epochs", "1")
+    found = hyps(world.trials())
+    assert found[0] == load_hyp("space.yaml")
+    assert len({json.dumps(hyp) for hyp in found}) == 8
+
+
+def test_the_resolved_configuration_repeats_the_study_and_under_another_name_makes_an_equal_one(world, monkeypatch):
+    (world.folder / "elsewhere").mkdir()
+    world.run("--generations", "2", "--set", "momentum=0.3", "--seed", "7", "--fitness", "map50=1")
+    monkeypatch.chdir(world.folder / "elsewhere")
+    config = str(world.run_folder / "evolve.yaml")
+    assert world.evolve("run", "--config", config, "--generations", "4").exit_code == 0
+    assert world.evolve("run", "--config", config, "--generations", "4", "--study", "equal").exit_code == 0
+    assert len(world.trials()) == 4
+    assert hyps(world.trials()) == hyps(world.trials("equal"))
+    assert not (world.folder / "elsewhere" / "runs").exists()
+
+
+def test_only_what_may_evolve_does(world):
+    assert world.run("--freeze", "lr0", "--set", "weight_decay=1e-3", "--generations", "4").exit_code == 0
+    assert all(trial.params.keys() == {"momentum"} for trial in world.trials())
+    assert load_hyp(world.run_folder / "best" / "hyp.yaml")["weight_decay"] == 0.001
+
+
+def test_the_best_hyp_is_the_base_of_the_next_study(world):
+    world.run("--generations", "6")
+    best = load_hyp(world.run_folder / "best" / "hyp.yaml")
+    assert world.run("--hyp", "runs/points/best/hyp.yaml", "--study", "next", "--generations", "1").exit_code == 0
+    assert hyps(world.trials("next")) == [best]
+
+
+@pytest.mark.parametrize("fault", ["SIGKILL", "NaN", "TrainerError"])
+def test_a_training_that_breaks_costs_its_trial_and_not_the_study(faulty, fault):
+    """Seed 1 draws healthy trials and broken ones; the base is healthy."""
+    space = faulty.folder / "space.yaml"
+    space.write_text(space.read_text().replace('"sleep", "NaN", "SIGKILL", "TrainerError"', f'"{fault}"'))
+    result = faulty.run("--sampler", "random", "--seed", "1", "--generations", "6", "--pruner", "none")
+    assert result.exit_code == 0, result.output
+    trials = faulty.trials()
+    broken = [trial for trial in trials if trial.params["fault"] == fault]
+    assert 0 < len(broken) < 6
+    for trial in broken:
+        assert trial.state.name == "FAIL"
+        assert trial.value is None
+        assert trial.user_attrs["failure"] in result.output
+    assert {trial.state.name for trial in trials if trial not in broken} == {"COMPLETE"}
+
+
+def test_failures_in_a_row_end_the_study_with_the_reason_of_the_last(faulty):
+    result = faulty.run("--set", "fault=TrainerError", "--max-failures", "4", "--generations", "30")
+    assert result.exit_code == 1
+    reason = "4 trials in a row failed, the last one with: the toy is out of order"
+    assert result.stderr == f"evolve: error: no trial completed: {reason}\n"
+    assert not (faulty.run_folder / "best").exists()
+    again = faulty.run("--set", "fault=TrainerError", "--max-failures", "4", "--generations", "30")
+    assert again.exit_code == 1
+    assert len(faulty.trials()) == 8, "whoever resumes gets as many attempts again"
+
+
+def test_a_file_that_cannot_be_written_is_one_warning_and_the_study_goes_on(world):
+    (world.run_folder / "best" / "hyp.yaml").mkdir(parents=True)
+    (world.run_folder / "evolve.csv").mkdir()
+    result = world.run("--generations", "4")
+    assert result.exit_code == 0
+    assert len([line for line in result.output.splitlines() if line.startswith("warning: cannot write")]) == 1
+    (world.run_folder / "best" / "hyp.yaml").rmdir()
+    (world.run_folder / "evolve.csv").rmdir()
+    assert world.run("--generations", "4").exit_code == 0
+    assert load_hyp(world.run_folder / "best" / "hyp.yaml")
+    assert len((world.run_folder / "evolve.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_the_files_are_brought_in_line_with_the_study_when_it_is_opened(world):
+    world.run("--generations", "4")
+    hyp, table = world.run_folder / "best" / "hyp.yaml", world.run_folder / "evolve.csv"
+    before = load_hyp(hyp), table.read_text()
+    hyp.write_text("lr0: 1\n")
+    table.write_text(table.read_text()[:90])
+    world.run("--generations", "4")
+    assert (load_hyp(hyp), table.read_text()) == before
+
+
+def test_the_printed_command_trains_with_the_best_hyp(world):
+    printed = world.run().output.partition("train with it: ")[2]
+    result = world.evolve(*shlex.split(printed)[1:])
+    assert result.exit_code == 0, result.output
+    assert "epoch 3/3" in result.output
+
+
+def test_quiet_says_nothing(world):
+    assert world.run("--quiet").output == ""
