@@ -1,0 +1,161 @@
+"""What a person sees: the panel fits 80 columns, the lines keep theirs, and both tell the truth."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from evolve.panel import (
+    Ended,
+    LivePanel,
+    Opened,
+    Pace,
+    PlainLines,
+    Silence,
+    describe_change,
+    say_summary,
+    show_value,
+    watcher_for,
+)
+from evolve.standing import Outcome, Standing
+
+LONG = "obj_pw 1.2346 -> 0.98765"
+OUTCOMES = [
+    Outcome(0, "complete", 12, 0.35, change="the base"),
+    Outcome(1, "pruned", 3, 0.1, change=LONG),
+    Outcome(2, "failed", 1, failure="the training process was killed by SIGKILL in epoch 2 (did memory run out?)"),
+    Outcome(3, "complete", 12, 0.3921, change="lr0 0.01 -> 0.013"),
+]
+
+
+NEW = Standing()
+
+
+def standing_after(outcomes):
+    standing = Standing()
+    for outcome in outcomes:
+        standing = standing.after(outcome, is_base=outcome.number == 0)
+    return standing
+
+
+def opened(standing=NEW, generations=300):
+    return Opened("digits", Path("runs/digits"), generations, 12, "10 classes, 320 pictures", standing)
+
+
+def ended(hyp):
+    base = {"lr0": 0.01, "fliplr": 0.0, "optimizer": "sgd", "box": 0.05}
+    command = ["evolve", "train", "--hyp", "runs/my cells/best/hyp.yaml"]
+    return Ended("300 of 300 generations are done", standing_after(OUTCOMES), 12, base, hyp, Path("hyp.yaml"), command)
+
+
+def drawn(panel):
+    console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system=None)
+    console.print(panel)
+    return console.file.getvalue().splitlines()
+
+
+def watch(watcher):
+    watcher.opened(opened())
+    standing = Standing()
+    for outcome in OUTCOMES:
+        watcher.started(outcome.number)
+        watcher.epoch(outcome.number, 1, 0.1)
+        standing = standing.after(outcome, is_base=outcome.number == 0)
+        watcher.finished(outcome, standing)
+
+
+def test_the_panel_fits_80_columns_and_tells_where_the_study_stands():
+    panel = LivePanel(Console(width=80, file=io.StringIO(), force_terminal=True))
+    watch(panel)
+    panel.started(4)
+    panel.epoch(4, 7, 0.2345)
+    lines = drawn(panel)
+    panel.ended(ended(None))
+    shown = "\n".join(lines)
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 16
+    for part in (
+        "generation 4/300",
+        "trial 4: epoch 7 of 12 done, fitness 0.2345",
+        "best 0.3921 (trial 3), base 0.3500: +0.0421, +12.0 %",
+        "pruned 33 %; 27 of 36 epochs run, 25 % saved; 1 failed",
+        LONG,
+    ):
+        assert part in shown
+
+
+def test_the_panel_shows_the_last_six_trials():
+    panel = LivePanel(Console(width=80, file=io.StringIO(), force_terminal=True))
+    panel.opened(opened())
+    for number in range(9):
+        panel.finished(Outcome(number, "complete", 12, 0.1, change=f"hyp{number}"), Standing())
+    shown = "\n".join(drawn(panel))
+    panel.ended(ended(None))
+    assert [number for number in range(9) if f"hyp{number}" in shown] == [3, 4, 5, 6, 7, 8]
+
+
+def test_a_panel_that_never_opened_can_end():
+    LivePanel(Console(file=io.StringIO())).ended(ended(None))
+
+
+def test_lines_have_the_same_columns_for_every_trial():
+    console = Console(file=io.StringIO(), width=80)
+    watch(PlainLines(console))
+    lines = [line for line in console.file.getvalue().splitlines() if line.startswith("generation")]
+    assert len(lines) == len(OUTCOMES)
+    for word in ("trial", "fitness", "epochs", "best", "left"):
+        assert len({line.index(f" {word} ") for line in lines}) == 1
+    assert lines[2].endswith("(did memory run out?)"), "a long line is not broken"
+    assert "[" not in "".join(lines), "no colours in a file"
+
+
+def test_the_time_left_is_the_mean_time_of_this_run_times_what_is_to_do():
+    now = 100.0
+    before = Standing(complete=40)
+    pace = Pace(opened(before, generations=50), clock=lambda: now)
+    assert pace.left_s(before) is None
+    now = 106.0
+    assert pace.left_s(Standing(complete=42)) == pytest.approx(3 * 8)
+    assert pace.left_s(Standing(complete=50)) == 0
+
+
+def summary(hyp):
+    console = Console(file=io.StringIO(), width=80)
+    say_summary(console, ended(hyp))
+    return console.file.getvalue()
+
+
+def test_the_summary_sets_the_best_against_the_base_and_gives_file_and_command():
+    rows = [
+        line.split() for line in summary({"lr0": 0.013, "fliplr": 0.1, "optimizer": "adamw", "box": 0.05}).splitlines()
+    ]
+    assert ["lr0", "0.01", "0.013", "+30.0", "%"] in rows
+    assert ["fliplr", "0", "0.1", "from", "0"] in rows
+    assert ["optimizer", "sgd", "adamw", "changed"] in rows
+    assert ["box", "0.05", "0.05"] in rows
+    text = summary({"lr0": 0.013})
+    assert "hyp file: hyp.yaml\n" in text
+    assert "train with it: evolve train --hyp 'runs/my cells/best/hyp.yaml'\n" in text
+
+
+def test_the_summary_of_a_study_without_a_complete_trial_says_so():
+    assert "no trial completed, so there is no best hyp" in summary(None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "change"),
+    [(0.01, 0.013, "+30.0 %"), (-2.0, -1.0, "+50.0 %"), (0.0, 0.1, "from 0"), (1, 1, ""), (True, False, "changed")],
+)
+def test_a_change_is_relative_where_it_can_be(before, after, change):
+    assert describe_change(before, after) == change
+
+
+def test_values_are_shown_in_few_digits():
+    assert [show_value(value) for value in (0.1 + 0.2, 1e-05, 3, "sgd", None)] == ["0.3", "1e-05", "3", "sgd", "-"]
+
+
+def test_a_terminal_gets_the_panel_a_pipe_gets_lines_and_quiet_gets_nothing():
+    assert isinstance(watcher_for(Console(force_terminal=True), quiet=False), LivePanel)
+    assert isinstance(watcher_for(Console(file=io.StringIO()), quiet=False), PlainLines)
+    assert isinstance(watcher_for(Console(force_terminal=True), quiet=True), Silence)

@@ -1,0 +1,59 @@
+"""What is written about the project is true of it: commands, options, links."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from evolve.cli import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(<?([^)>\s]+)>?[^)]*\)")
+ELSEWHERE = ("http://", "https://", "mailto:", "#")
+
+COMMANDS = dict(cli.commands)
+OPTIONS = [(name, option) for name, command in COMMANDS.items() for option in command.params]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name):
+    assert COMMANDS[name].help
+    assert "..." not in COMMANDS[name].get_short_help_str(limit=68), "its first sentence fits the list of commands"
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS, ids=[f"{name} {option.name}" for name, option in OPTIONS])
+def test_every_option_has_help_and_every_argument_stands_in_that_of_its_command(name, option):
+    if isinstance(option, click.Argument):
+        assert option.name.upper() in COMMANDS[name].help
+    else:
+        assert option.help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_stands_in_the_readme(name):
+    assert f"evolve {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_what_newcomers_read_first_is_there(document):
+    assert (ROOT / document).read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_resolves(document):
+    text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = [link for link in LINK.findall(text) if not link.startswith(ELSEWHERE)]
+    broken = [link for link in links if not (document.parent / link.partition("#")[0]).exists()]
+    assert broken == []
+
+
+def test_every_option_that_the_documents_show_exists():
+    """In `evolve run --option`, wherever it stands: a document outlives the option that it names."""
+    known = {name: {flag for option in command.params for flag in option.opts} for name, command in COMMANDS.items()}
+    for document in DOCUMENTS:
+        for name, rest in re.findall(r"\bevolve (\w+)((?:\\\n|[^\n`])*)", document.read_text(encoding="utf-8")):
+            if name in known:
+                shown = set(re.findall(r"(?<!\S)--[\w-]+", rest)) - {"--help"}
+                assert shown <= known[name], f"{document.name}: evolve {name}"
