@@ -67,6 +67,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         closing(ProcessTrainer(trainer_spec, threads=config.threads, log=paths.worker_log)) as trainer,
         storage_errors(config.storage or str(paths.database)),
     ):
+        watcher.preparing(config.data)
         check_understood(space.order, trainer.hyps, config.trainer)
         prepared = trainer.prepare(config.train_options())
         study = open_resumable(config, paths, space, identity_of(config, space, fitness, prepared))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -54,6 +55,8 @@ class Ended:
 class Watcher(Protocol):
     """Whoever wants to be told how a study goes. Nothing that it does changes the study."""
 
+    def preparing(self, data: str) -> None: ...
+
     def opened(self, opened: Opened) -> None: ...
 
     def started(self, number: int) -> None: ...
@@ -69,6 +72,8 @@ class Watcher(Protocol):
 
 class Silence:
     """Watches and says nothing."""
+
+    def preparing(self, data: str) -> None: ...
 
     def opened(self, opened: Opened) -> None: ...
 
@@ -105,6 +110,9 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+
+    def preparing(self, data: str) -> None:
+        self._say(f"preparing {data} ...")
 
     def opened(self, opened: Opened) -> None:
         self._opened = opened
@@ -146,6 +154,9 @@ class LivePanel:
         self._now = ""
         self._live: Live | None = None
 
+    def preparing(self, data: str) -> None:
+        self._console.print(Text(f"preparing {data} ..."))
+
     def opened(self, opened: Opened) -> None:
         self._opened = opened
         self._standing = opened.standing
@@ -182,9 +193,12 @@ class LivePanel:
             Text(f"generation {standing.finished}/{opened.generations}", style="bold"),
             Text(f"time left {_duration(self._pace.left_s(standing))}"),
         )
-        bar = ProgressBar(total=opened.generations, completed=standing.finished)
+        bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
+        bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
         lines = (self._now, _scores(standing), _shares(standing, opened.epochs))
-        return Group(head, bar, *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines), self._table())
+        told = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
+        # Room for the "^C" that a terminal writes at the end: in a full last line it would push the panel up by a line.
+        return Constrain(Group(head, bar, *told, self._table()), width=self._console.width - 2)
 
     def _table(self) -> Table:
         table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
@@ -206,7 +220,7 @@ def watcher_for(console: Console, *, quiet: bool) -> Watcher:
     """The panel on a terminal, lines elsewhere, nothing when quiet."""
     if quiet:
         return Silence()
-    return LivePanel(console) if console.is_terminal else PlainLines(console)
+    return LivePanel(console) if console.is_interactive else PlainLines(console)
 
 
 def say_summary(console: Console, ended: Ended) -> None:
@@ -278,7 +292,10 @@ def describe_change(before: Value | None, after: Value) -> str:
     if not _is_number(before) or not _is_number(after):
         return "changed"
     old, new = float(before or 0), float(after)
-    return f"{(new - old) / abs(old):+.1%}".replace("%", " %") if old else "from 0"
+    if not old:
+        return "from 0"
+    percent = 100 * (new - old) / abs(old)
+    return f"{percent:+.1f} %" if abs(percent) >= 0.05 else f"{percent:+.1g} %"
 
 
 def show_value(value: Value | None) -> str:

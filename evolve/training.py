@@ -12,6 +12,7 @@ from pathlib import Path
 
 from evolve.config import EvolveConfig, did_you_mean
 from evolve.fitness import METRICS, Fitness
+from evolve.interrupts import Interrupts
 from evolve.plugins import resolve
 from search_spaces import SpaceError, load_hyp
 from trainer import EpochMetrics, TrainJob, TrainOptions
@@ -36,6 +37,7 @@ def train_and_tell(
     fitness = Fitness.parse(config.fitness)
     last = []
     with ExitStack() as stack:
+        stack.enter_context(Interrupts())
         home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evolve-train-")))
         home.mkdir(parents=True, exist_ok=True)
         process = ProcessTrainer(resolve("trainer", config.trainer), threads=options.threads, log=home / "worker.log")

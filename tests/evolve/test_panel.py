@@ -145,7 +145,14 @@ def test_the_summary_of_a_study_without_a_complete_trial_says_so():
 
 @pytest.mark.parametrize(
     ("before", "after", "change"),
-    [(0.01, 0.013, "+30.0 %"), (-2.0, -1.0, "+50.0 %"), (0.0, 0.1, "from 0"), (1, 1, ""), (True, False, "changed")],
+    [
+        (0.01, 0.013, "+30.0 %"),
+        (-2.0, -1.0, "+50.0 %"),
+        (0.5, 0.49998, "-0.004 %"),
+        (0.0, 0.1, "from 0"),
+        (1, 1, ""),
+        (True, False, "changed"),
+    ],
 )
 def test_a_change_is_relative_where_it_can_be(before, after, change):
     assert describe_change(before, after) == change
@@ -156,6 +163,6 @@ def test_values_are_shown_in_few_digits():
 
 
 def test_a_terminal_gets_the_panel_a_pipe_gets_lines_and_quiet_gets_nothing():
-    assert isinstance(watcher_for(Console(force_terminal=True), quiet=False), LivePanel)
+    assert isinstance(watcher_for(Console(force_interactive=True), quiet=False), LivePanel)
     assert isinstance(watcher_for(Console(file=io.StringIO()), quiet=False), PlainLines)
-    assert isinstance(watcher_for(Console(force_terminal=True), quiet=True), Silence)
+    assert isinstance(watcher_for(Console(force_interactive=True), quiet=True), Silence)
