@@ -144,9 +144,9 @@ def warp(canvases: Tensor, matrices: NDArray[np.float64], size: int) -> Tensor:
     found = found[..., :2] / found[..., 2:].clamp(min=1e-6)
     grid = found * torch.tensor([2.0 / width, 2.0 / height]) - 1.0
     # Grey is made the zero of the look-up, so that what lies outside the canvas comes out grey.
-    centred = (canvases.permute(0, 3, 1, 2).float() - GREY).contiguous(memory_format=torch.channels_last)
+    centred = canvases.permute(0, 3, 1, 2).float().sub_(GREY)
     looked_up = F.grid_sample(centred, grid.view(-1, size, size, 2), mode="bilinear", align_corners=False)
-    return (looked_up + GREY) / 255.0
+    return looked_up.add_(GREY).div_(255.0)
 
 
 def warp_labels(labels: Float, matrix: NDArray[np.float64], size: int) -> Float:

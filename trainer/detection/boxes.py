@@ -103,16 +103,23 @@ def _suppress(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float, m
     """What remains of one picture's boxes [n, 4], most confident first -> [m, 6]."""
     if len(boxes) == 0:
         return boxes.new_zeros((0, 6))
-    # Each class gets a tile of its own, so that one call does for all. torchvision's batched_nms takes the largest
-    # coordinate for the tile's side; boxes that reach below 0 then lie across the border to another class.
-    low = boxes.min()
-    tile = boxes.max() - low + 1
-    tiled = boxes - low + (classes * tile)[:, None]
     # Suppression goes down the list, so what it keeps of the head is the head of what it keeps. The head is enough
     # where little overlaps (an untrained model), and the cost of the rest would grow with its square.
     head = 2 * max_det
-    kept = nms(tiled[:head], confidences[:head], iou)
+    kept = _suppress_by_class(boxes[:head], confidences[:head], classes[:head], iou)
     if len(kept) < max_det and len(boxes) > head:
-        kept = nms(tiled, confidences, iou)
+        kept = _suppress_by_class(boxes, confidences, classes, iou)
     kept = kept[:max_det]
     return torch.cat([boxes[kept], confidences[kept, None], classes[kept, None].to(boxes.dtype)], dim=1)
+
+
+def _suppress_by_class(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float) -> Tensor:
+    """Indices of what remains, most confident first. A call a class compares no pairs of different classes.
+
+    torchvision's batched_nms moves each class to a tile of its own instead; on a CPU that costs the square of all
+    boxes, and its tiles overlap where boxes reach below 0.
+    """
+    order = classes.argsort(stable=True)
+    groups = order.split(classes.bincount().tolist())
+    kept = [group[nms(boxes[group], confidences[group], iou)] if len(group) > 1 else group for group in groups]
+    return torch.cat(kept).sort().values

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainer.api import DataError
 from trainer.detection.recipe import Recipe
@@ -44,15 +44,16 @@ def build_optimizer(model: nn.Module, recipe: Recipe, name: str, batch: int) -> 
 
 
 def _sgd(groups: list[dict[str, object]], recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=recipe.lr0, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(groups, lr=recipe.lr0, momentum=recipe.momentum, nesterov=nesterov, fused=True)
 
 
 def _adam(groups: list[dict[str, object]], recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr=recipe.lr0, betas=(recipe.momentum, 0.999))
+    return torch.optim.Adam(groups, lr=recipe.lr0, betas=(recipe.momentum, 0.999), fused=True)
 
 
 def _adamw(groups: list[dict[str, object]], recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr=recipe.lr0, betas=(recipe.momentum, 0.999))
+    return torch.optim.AdamW(groups, lr=recipe.lr0, betas=(recipe.momentum, 0.999), fused=True)
 
 
 OPTIMIZERS: Mapping[str, Callable[[list[dict[str, object]], Recipe], torch.optim.Optimizer]] = {
@@ -140,8 +141,14 @@ class Average(Generic[Module]):
     def update(self, model: Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
-        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
-            if mine.dtype.is_floating_point:
-                mine.lerp_(theirs, 1.0 - decay)
-            else:
-                mine.copy_(theirs)
+        mine, theirs = list(_state(self.model)), list(_state(model))
+        floats = [index for index, tensor in enumerate(mine) if tensor.dtype.is_floating_point]
+        # One call for all: a small network spends a tenth of its update in calls for each of them.
+        torch._foreach_lerp_([mine[index] for index in floats], [theirs[index] for index in floats], 1.0 - decay)
+        for index in set(range(len(mine))) - set(floats):
+            mine[index].copy_(theirs[index])
+
+
+def _state(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()

@@ -26,6 +26,7 @@ from trainer.detection.recipe import HYPS, Recipe
 
 EVALUATION_BATCH = 32
 LOSS_SCALE = 64.0  # the losses are means: this makes an update as large as YOLOv5's nominal batch of 64 does
+MAX_CANDIDATES = 1000  # of a picture, that enter suppression: three times what may leave it
 MAX_GRADIENT_NORM = 10.0  # YOLOv5 v6.2+
 
 
@@ -160,7 +161,7 @@ def train_one_epoch(
             raise TrainingDiverged(epoch, name_losses(terms))
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(objective * LOSS_SCALE)
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM)
+        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT_NORM, foreach=True)
         optimizer.step()
         average.update(model)
         total, steps = total + terms, steps + 1
@@ -194,7 +195,7 @@ def evaluate(
         images = pictures.permute(0, 3, 1, 2).float() / 255.0
         with autocast(device):
             predictions = model.predict(images.contiguous(memory_format=torch.channels_last))
-        found = non_max_suppression(predictions)
+        found = non_max_suppression(predictions, max_candidates=MAX_CANDIDATES)
         detections += [part.float().cpu().numpy() for part in found]
     scores = score(detections, labels_by_picture(split), nc)
     return EpochMetrics(

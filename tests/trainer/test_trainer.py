@@ -1,0 +1,180 @@
+"""The built-in trainer as a whole: it keeps the contract, learns what can be learned, and says what it cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainer.api import DataError, TrainerError, TrainingDiverged, TrainJob, TrainOptions
+from trainer.detection.recipe import HYPS, LIMITS, Recipe
+from trainer.detection.trainer import DetectionTrainer
+from trainer.testing import TrainerContract
+
+NAMES = ("bright", "dark")
+
+
+def write_data(folder: Path, train: int = 16, val: int = 8, boxes: bool = True) -> Path:
+    """Pictures of 64 px with a bright or a dark square on grey: a data set that a few epochs can learn."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val), ("test", val)):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for index in range(count):
+            picture = rng.integers(100, 150, (64, 64, 3), dtype=np.uint8)
+            lines = []
+            for left in (4, 36):
+                side, cls = int(rng.integers(16, 24)), int(rng.integers(2))
+                x, y = left + int(rng.integers(0, 6)), int(rng.integers(2, 38))
+                picture[y : y + side, x : x + side] = (30, 220)[cls == 0]
+                lines.append(f"{cls} {(x + side / 2) / 64} {(y + side / 2) / 64} {side / 64} {side / 64}")
+            Image.fromarray(picture).save(folder / "images" / split / f"{index}.png")
+            (folder / "labels" / split / f"{index}.txt").write_text("\n".join(lines) if boxes else "")
+    yaml = folder / "data.yaml"
+    yaml.write_text(f"train: images/train\nval: images/val\ntest: images/test\nnames: {list(NAMES)}\n")
+    return yaml
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVOLVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("squares"))
+
+
+@pytest.fixture(scope="module")
+def trainer() -> DetectionTrainer:
+    return DetectionTrainer()
+
+
+def job_of(data: Path, workdir: Path, hyp: dict[str, float] | None = None, **options: object) -> TrainJob:
+    small = TrainOptions(data=str(data), epochs=2, imgsz=64, batch=8)
+    return TrainJob(hyp or {}, replace(small, **options), workdir)
+
+
+class TestDetectionTrainer(TrainerContract):
+    bad_options = ({"epochs": 0}, {"batch": 0}, {"data": "no-such-data"}, {"imgsz": 50}, {"optimizer": "sdg"})
+
+    @pytest.fixture
+    def trainer(self, trainer: DetectionTrainer) -> DetectionTrainer:
+        return trainer
+
+    @pytest.fixture
+    def job(self, data: Path, tmp_path: Path) -> TrainJob:
+        return job_of(data, tmp_path, {"lr0": 0.01, "degrees": 5.0, "mixup": 0.5})
+
+
+def test_it_learns_what_a_few_epochs_can_teach(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
+    hyp = {"mosaic": 0.0, "hsv_v": 0.0, "hsv_s": 0.0, "scale": 0.1}
+    *_, last = trainer.train(job_of(data, tmp_path, hyp, epochs=24, batch=4))
+    assert last.map50 > 0.7
+    assert last.precision > 0.5 and last.recall > 0.5
+    assert 0.2 < last.map50_95 <= last.map50
+    assert set(last.losses) == {"box", "obj", "cls"}
+
+
+def test_what_is_scored_is_the_split_that_was_asked_for(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
+    summary = trainer.prepare(job_of(data, tmp_path, split="test").options).summary
+    assert "test 8 with 16" in summary and "train 16 pictures with 32 boxes" in summary
+
+
+def test_a_loss_that_is_not_finite_is_a_divergence_with_its_epoch_and_terms(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingDiverged, match=r"epoch \d+ \(box .*, obj .*, cls .*\)") as caught:
+        list(trainer.train(job_of(data, tmp_path, {"lr0": 1e30, "warmup_epochs": 0.0}, optimizer="sgd")))
+    assert caught.value.epoch >= 1
+
+
+@pytest.mark.parametrize(
+    ("hyp", "sentence"),
+    [
+        ({"degree": 0.1}, r"knows no hyp 'degree' \(did you mean 'degrees'\?\)"),
+        ({"lr0": float("nan")}, "lr0: expected a finite number, got nan"),
+        ({"lr0": "fast"}, "lr0: expected a finite number, got 'fast'"),
+        ({"mosaic": 1.5}, r"mosaic: 1.5 lies outside \[0, 1\]"),
+        ({"lr0": -0.1}, "lr0: -0.1 lies outside"),
+    ],
+)
+def test_a_hyp_without_meaning_is_refused(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path, hyp: dict[str, float], sentence: str
+) -> None:
+    with pytest.raises(TrainerError, match=sentence):
+        next(trainer.train(job_of(data, tmp_path, hyp)))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"imgsz": 50}, "imgsz must be a multiple of 32, got 50"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used"),
+        ({"schedule": "step"}, "unknown schedule 'step'"),
+        ({"model": "huge"}, "huge"),
+        ({"split": "holdout"}, "holdout"),
+    ],
+)
+def test_options_that_cannot_be_trained_with_are_named(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path, options: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(DataError, match=sentence):
+        trainer.prepare(job_of(data, tmp_path, **options).options)
+
+
+def test_training_pictures_without_a_box_are_refused(trainer: DetectionTrainer, tmp_path: Path) -> None:
+    empty = write_data(tmp_path / "empty", boxes=False)
+    with pytest.raises(DataError, match="no training picture holds a box"):
+        trainer.prepare(job_of(empty, tmp_path).options)
+
+
+def test_the_digest_changes_with_the_data_alone(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
+    before = trainer.prepare(job_of(data, tmp_path).options).digest
+    same_elsewhere = write_data(tmp_path / "same")
+    other = write_data(tmp_path / "other")
+    label = other.parent / "labels" / "train" / "0.txt"
+    label.write_text(label.read_text().splitlines()[0])
+    assert trainer.prepare(job_of(same_elsewhere, tmp_path).options).digest == before
+    assert trainer.prepare(job_of(other, tmp_path).options).digest != before
+
+
+def test_saved_weights_load_safely_and_predict_the_same(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
+    *_, last = trainer.train(job_of(data, tmp_path, {"lr0": 0.02}, save=True))
+    saved = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert saved["names"] == list(NAMES)
+    assert saved["hyp"] == {"lr0": 0.02}
+    assert saved["metrics"]["map50_95"] == last.map50_95
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_every_hyp_has_a_default_within_its_limits() -> None:
+    defaults = vars(Recipe())
+    assert set(defaults) == HYPS
+    assert set(LIMITS) <= HYPS
+    assert Recipe.from_hyp(defaults) == Recipe()
+
+
+def test_every_hyp_changes_the_training(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
+    """A hyp without an effect would be searched for nothing: each, moved alone, must leave other weights behind."""
+    moved = {
+        **{name: value * 0.7 for name, value in vars(Recipe()).items()},
+        **{"mosaic": 0.5, "degrees": 10.0, "shear": 5.0, "perspective": 0.001, "flipud": 0.5},
+        **{"warmup_epochs": 20.0, "mixup": 0.5, "fl_gamma": 1.0, "label_smoothing": 0.1, "anchor_t": 1.5},
+    }
+    base = {"mosaic": 1.0}
+
+    def losses(hyp: dict[str, float]) -> dict[str, float]:
+        *_, last = trainer.train(job_of(data, tmp_path, hyp, epochs=2, imgsz=32, batch=4))
+        return dict(last.losses)
+
+    undisturbed = losses(base)
+    dead = [name for name in sorted(HYPS) if losses({**base, name: moved[name]}) == undisturbed]
+    assert dead == []
