@@ -166,8 +166,16 @@ def test_every_hyp_changes_the_training(trainer: DetectionTrainer, data: Path, t
     """A hyp without an effect would be searched for nothing: each, moved alone, must leave other weights behind."""
     moved = {
         **{name: value * 0.7 for name, value in vars(Recipe()).items()},
-        **{"mosaic": 0.5, "degrees": 10.0, "shear": 5.0, "perspective": 0.001, "flipud": 0.5},
-        **{"warmup_epochs": 20.0, "mixup": 0.5, "fl_gamma": 1.0, "label_smoothing": 0.1, "anchor_t": 1.5},
+        "mosaic": 0.5,
+        "degrees": 10.0,
+        "shear": 5.0,
+        "perspective": 0.001,
+        "flipud": 0.5,
+        "warmup_epochs": 20.0,
+        "mixup": 0.5,
+        "fl_gamma": 1.0,
+        "label_smoothing": 0.1,
+        "anchor_t": 1.5,
     }
     base = {"mosaic": 1.0}
 

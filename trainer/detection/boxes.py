@@ -120,6 +120,6 @@ def _suppress_by_class(boxes: Tensor, confidences: Tensor, classes: Tensor, iou:
     boxes, and its tiles overlap where boxes reach below 0.
     """
     order = classes.argsort(stable=True)
-    groups = order.split(classes.bincount().tolist())
+    groups = order.tensor_split(classes.bincount().cumsum(0).cpu())
     kept = [group[nms(boxes[group], confidences[group], iou)] if len(group) > 1 else group for group in groups]
     return torch.cat(kept).sort().values

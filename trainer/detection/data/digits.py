@@ -16,7 +16,7 @@ from numpy.random import Generator
 from trainer.api import DataError
 from trainer.detection.data.cache import cache_folder, lock, remove_left_overs, temporary
 
-VERSION = 2  # raise it with every change of the drawing; the dials below enter the folder's name by themselves
+VERSION = 1  # raise it with every change of the drawing; the dials below enter the folder's name by themselves
 SEED = 20240607
 SCENES = {"train": 320, "val": 128, "test": 128}
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of each class's handwritten samples; no sample is in two splits
@@ -27,24 +27,24 @@ class Difficulty:
     """Every dial of how hard the scenes are. Ranges are inclusive, lengths in pixels, colours and contrasts of 255."""
 
     side: tuple[int, int] = (96, 128)  # of a scene
-    digits: tuple[int, int] = (2, 6)  # in a scene
-    height: tuple[int, int] = (14, 44)  # of a digit's 8 x 8 cells when drawn
+    digits: tuple[int, int] = (4, 8)  # in a scene
+    height: tuple[int, int] = (28, 52)  # of a digit's 8 x 8 cells when drawn
     stretch: tuple[int, int] = (80, 115)  # width of the cells in % of their height
     overlap: int = 10  # at most this % of the smaller of two boxes
-    contrast: tuple[int, int] = (60, 150)  # of ink to the ground's mean, in luma
+    contrast: tuple[int, int] = (120, 165)  # of ink to the ground's mean, in luma
     opacity: tuple[int, int] = (75, 100)  # of full ink, in %
     tint: int = 70  # how far each channel of the ink may leave its grey
-    ground: tuple[int, int] = (50, 205)  # each channel of the ground's colour
-    gradient: int = 60  # how far the ground drifts across the scene, per channel
-    blobs: int = 30  # amplitude of the smooth random pattern in the ground
+    ground: tuple[int, int] = (10, 110)  # each channel of the ground's colour
+    gradient: int = 32  # how far the ground drifts across the scene, per channel
+    blobs: int = 16  # amplitude of the smooth random pattern in the ground
     blob_cells: tuple[int, int] = (3, 7)  # of that pattern along a side
-    stripes: int = 24  # largest amplitude of the stripes
+    stripes: int = 12  # largest amplitude of the stripes
     stripe_period: tuple[int, int] = (6, 24)
-    strokes: tuple[int, int] = (2, 7)  # clutter lines in a scene
+    strokes: tuple[int, int] = (0, 3)  # clutter lines in a scene
     stroke_length: tuple[int, int] = (10, 50)
     stroke_contrast: int = 90  # largest difference of each channel to the ground
     stroke_width: tuple[int, int] = (1, 3)
-    noise: int = 22  # half-width of the triangular noise on every pixel
+    noise: int = 6  # half-width of the triangular noise on every pixel
 
 
 DIFFICULTY = Difficulty()
