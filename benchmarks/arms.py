@@ -86,6 +86,14 @@ def options_of(arguments: argparse.Namespace) -> TrainOptions:
     return dataclasses.replace(EvolveConfig().train_options(), **given)
 
 
+def describe(options: TrainOptions) -> str:
+    """The options as one phrase; of a path its last two parts, since the rest is this machine's own."""
+    data, model = ("/".join(Path(name).parts[-2:]) for name in (options.data, options.model))
+    length = f"imgsz {options.imgsz}, {options.epochs} epochs, batch {options.batch}"
+    threads = f"{options.threads or 'all'} thread{'s' * (options.threads != 1)}"
+    return f"{data}, {model}, {length}, {options.optimizer}, {options.schedule}, {options.device} with {threads}"
+
+
 def seed_list(text: str) -> tuple[int, ...]:
     """'0,1,2' -> (0, 1, 2), for argparse."""
     return tuple(int(part) for part in text.split(","))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arms import Arm, Trained, train_arms
+from benchmarks.arms import Arm, Trained, describe, train_arms
 from benchmarks.report import Difference, header, print_now, table, with_error
 from benchmarks.stored import read_stored
 from evolve.config import EvolveConfig, read_config
@@ -71,14 +71,12 @@ def train_again(folder: Path, seeds: Sequence[int], split: str) -> tuple[Trained
 
 def show(study: str, base: Trained, best: Trained) -> str:
     """A row a seed, then the means, the differences and whether best is better."""
-    options = base.arm.options
-    epochs = f"{options.data}, {options.model}, imgsz {options.imgsz}, {options.epochs} epochs, batch {options.batch}"
-    title = f"{study}: {epochs}, {options.optimizer}, scored on {options.split}"
-    columns = [trained.last(metric) for metric in METRICS for trained in (base, best)]
-    head = ("seed", *(f"{trained.arm.name} {metric}" for metric in METRICS for trained in (base, best)))
-    rows: list[tuple[object, ...]] = list(zip(map(str, base.seeds), *columns, strict=True))
-    means = [with_error(*trained.mean(metric)) for metric in METRICS for trained in (base, best)]
-    seeds = table(head, [[_fixed(cell) for cell in row] for row in [*rows, ("mean ± SE", *means)]])
+    title = f"{study}: {describe(base.arm.options)}; scored on {base.arm.options.split}"
+    columns = [(trained, metric) for metric in METRICS for trained in (base, best)]
+    scores = [[f"{score:.4f}" for score in trained.last(metric)] for trained, metric in columns]
+    means = [with_error(*trained.mean(metric)) for trained, metric in columns]
+    rows = [*zip(map(str, base.seeds), *scores, strict=True), ("mean ± SE", *means)]
+    seeds = table(("seed", *(f"{trained.arm.name} {metric}" for trained, metric in columns)), rows)
     return "\n".join([title, seeds, "", *(_difference_line(metric, base, best) for metric in METRICS)])
 
 
@@ -100,10 +98,6 @@ def _difference_line(metric: str, base: Trained, best: Trained) -> str:
         f"{metric}: best - base {found.mean:+.4f}, SE {found.error:.4f} ({found.ratio:+.1f} SE), "
         f"paired SE {found.paired_error:.4f} ({found.paired_ratio:+.1f} SE): {verdict}"
     )
-
-
-def _fixed(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

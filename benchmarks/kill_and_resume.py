@@ -1,15 +1,16 @@
 """Kills a study at random moments, its parent, its worker or both, and checks after each that nothing was lost.
 
 After every kill -9: no process of the study is left behind; best/hyp.yaml parses and is the best COMPLETE trial of the
-storage, which is read without our own code's help; every COMPLETE trial ever seen is there, the same in every bit; and
-the study goes on. A killed worker must leave its parent at work and cost one trial at most. In the end the study runs
-to its last generation and its totals are checked. Where no worker was killed alone (`--only parent`), the same study is
-run again without a kill and has to be the same, hyp for hyp.
+storage, which is opened read-only; every COMPLETE trial ever seen is there, the same in every bit; and the study goes
+on. A killed worker must leave its parent at work and cost one trial at most (before the first trial, while the data is
+being read, the parent may end with one sentence and exit code 1). In the end the study runs to its last generation and
+its totals are checked. Where only parents were killed (`--only parent`), the same study is run again without a kill and
+has to be the same, hyp for hyp.
 
 A moment is drawn evenly from the time that `--trials` trials take, as measured so far (before one is COMPLETE: 10 s,
-and 10 s more after each kill). A fifth of them (`--starting`) are counted from the process' start,
-the others from the first write to the run folder after it, or from the last kill where that spared the parent. Half of
-all (`--aimed`) then wait for the next write and fall up to 30 ms after it, where files and storage are being changed.
+and 10 s more after each kill). A fifth of them (`--starting`) are counted from the process' start, the others from its
+first write to the run folder, or from the last kill where that spared the parent. Half of all (`--aimed`) then wait for
+the next write and fall up to 30 ms after it, where files and storage are being changed.
 
 A trial is first stored, then written to best/hyp.yaml. A kill between the two leaves a file that is one trial behind
 ("one behind" below) until the next start makes it whole; anything else that is not the best trial is a failure.
