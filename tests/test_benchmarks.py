@@ -1,0 +1,142 @@
+"""The benchmarks' own arithmetic and judgement: what they would print if a figure, or the study itself, were wrong."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from benchmarks.arms import Arm, Trained
+from benchmarks.core_choices import OURS, arms_of
+from benchmarks.kill_and_resume import draw_targets, judge_hyp
+from benchmarks.pruning_saved import saved
+from benchmarks.report import Difference, header, table
+from benchmarks.stored import StoredStudy, first_difference
+from trainer import EpochMetrics, TrainOptions
+
+BEGAN = datetime(2025, 1, 1)
+
+
+def trial(number, lr0, value=None, state=TrialState.COMPLETE, **attributes):
+    made = create_trial(
+        state=state,
+        value=value,
+        params={"lr0": lr0},
+        distributions={"lr0": FloatDistribution(0, 1)},
+        user_attrs=attributes,
+        intermediate_values={1: 0.1, 2: value if value is not None else 0.2},
+    )
+    made.number = number
+    made.datetime_start, made.datetime_complete = BEGAN, BEGAN + timedelta(seconds=number + 1)
+    return made
+
+
+def study(*trials):
+    return StoredStudy({"lr0": 0.1, "momentum": 0.9}, trials)
+
+
+def test_a_difference_has_the_error_of_two_means_and_that_of_pairs():
+    found = Difference.of([3.0, 5.0, 7.0], [1.0, 2.0, 3.0])
+    assert found.mean == 3.0
+    assert found.error == pytest.approx(math.sqrt(4 / 3 + 1 / 3))  # variances 4 and 1, three values each
+    assert found.paired_error == pytest.approx(math.sqrt(1 / 3))  # of 2, 3, 4
+    assert found.ratio == pytest.approx(3 / math.sqrt(5 / 3))
+
+
+def test_a_difference_of_single_runs_has_no_error():
+    assert math.isnan(Difference.of([0.3], [0.2]).ratio)
+
+
+def test_numbers_stand_to_the_right_and_text_to_the_left():
+    assert table(("arm", "score"), [("a", 0.5), ("longer", 10.25)]).splitlines() == [
+        "| arm    |   score |",
+        "| ------ | ------: |",
+        "| a      |  0.5000 |",
+        "| longer | 10.2500 |",
+    ]
+
+
+def test_the_header_is_one_line_that_holds_the_command():
+    line = header("short_run.py", ["--data", "my data.yaml"], [0, 1])
+    assert "\n" not in line
+    assert line.endswith("seeds 0, 1 | python -m benchmarks.short_run --data 'my data.yaml'")
+
+
+def test_a_training_is_judged_by_its_last_epoch():
+    run = tuple(EpochMetrics(epoch, 0.0, 0.0, 0.0, score, seconds=epoch) for epoch, score in ((1, 0.9), (2, 0.4)))
+    assert Trained(Arm("one", {}, TrainOptions()), (0,), (run,)).last("map50_95") == [0.4]
+
+
+def test_every_arm_of_the_core_changes_one_thing():
+    hyp = {"lr0": 0.01, "obj": 1.0, "cls": 0.5, "mosaic": 1.0}
+    ours, *others = arms_of(hyp, TrainOptions(imgsz=160, batch=16, optimizer="sgd"))
+    assert (ours.name, ours.hyp) == (OURS, hyp)
+    by_name = {arm.name: arm for arm in others}
+    assert by_name["obj scale (imgsz/640)^2"].hyp == {**hyp, "obj": 0.25}
+    assert by_name["obj scale 1"].hyp == {**hyp, "obj": 4.0}
+    assert by_name["cls scale nc/80"].hyp == {**hyp, "cls": 0.125}
+    assert by_name["batch 8"].options.batch == 8
+    assert by_name["adamw"].options.optimizer == "adamw"
+    assert by_name["mosaic 0"].hyp == {**hyp, "mosaic": 0.0}
+    assert all((arm.hyp, arm.options) != (hyp, ours.options) for arm in others)
+
+
+def test_what_a_pruned_trial_did_not_run_is_saved():
+    pruned = trial(1, 0.3, state=TrialState.PRUNED, epochs=2)
+    assert saved([trial(0, 0.1, 0.5, epochs=10), pruned], 10) == "12 epochs run, 20 without pruning: 60.0%, 40.0% saved"
+
+
+@pytest.mark.parametrize(
+    ("lr0", "judged"), [(0.3, "best"), (0.2, "one behind"), (0.1, "best/hyp.yaml is not trial 2"), (None, "one behind")]
+)
+def test_the_hyp_file_may_lag_behind_by_the_newest_trial_alone(tmp_path, lr0, judged):
+    trials = [trial(1, 0.2, 0.5), trial(2, 0.3, 0.6)]
+    if lr0 is None:  # no file yet, as the only trial has just been stored
+        trials = trials[:1]
+    else:
+        (tmp_path / "hyp.yaml").write_text(f"lr0: {lr0}\nmomentum: 0.9\n")
+    assert judge_hyp(tmp_path / "hyp.yaml", study(*trials)) == judged
+
+
+def test_a_hyp_file_cut_short_is_told(tmp_path):
+    (tmp_path / "hyp.yaml").write_text("lr0: [0.3")
+    assert "does not parse" in judge_hyp(tmp_path / "hyp.yaml", study(trial(0, 0.3, 0.5)))
+
+
+def test_a_hyp_file_that_is_gone_is_told(tmp_path):
+    judged = judge_hyp(tmp_path / "hyp.yaml", study(trial(0, 0.3, 0.5), trial(1, 0.2, 0.4)))
+    assert judged == "best/hyp.yaml is not trial 0"
+
+
+def test_a_study_with_lost_trials_equals_one_without():
+    lost = trial(1, 0.2, state=TrialState.FAIL, lost="killed")
+    killed = study(trial(0, 0.1, 0.5), lost, trial(2, 0.2, 0.6, retry_of=1), trial(3, 0.3, 0.7))
+    straight = study(trial(0, 0.1, 0.5), trial(1, 0.2, 0.6), trial(2, 0.3, 0.7))
+    assert first_difference(killed, straight) is None
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (trial(1, 0.2, 0.6), None),
+        (trial(1, 0.25, 0.6), "generation 2 differs in hyp lr0: 0.2 and 0.25"),
+        (trial(1, 0.2, 0.7), "generation 2 differs in value: 0.6 and 0.7"),
+        (trial(1, 0.2, state=TrialState.PRUNED), "generation 2 differs in state: COMPLETE and PRUNED"),
+    ],
+)
+def test_the_first_difference_of_two_studies_is_named(last, told):
+    assert first_difference(study(trial(0, 0.1, 0.5), trial(1, 0.2, 0.6)), study(trial(0, 0.1, 0.5), last)) == told
+
+
+def test_a_generation_that_is_missing_is_named():
+    one, two = study(trial(0, 0.1, 0.5)), study(trial(0, 0.1, 0.5), trial(1, 0.2, 0.6))
+    assert first_difference(one, two) == "generation 2 is missing in the first"
+
+
+def test_every_target_is_killed_about_equally_often():
+    drawn = draw_targets(20, np.random.default_rng(0))
+    assert sorted(drawn.count(target) for target in ("parent", "worker", "both")) == [6, 7, 7]
