@@ -27,12 +27,12 @@ class Difficulty:
     """Every dial of how hard the scenes are. Ranges are inclusive, lengths in pixels, colours and contrasts of 255."""
 
     side: tuple[int, int] = (96, 128)  # of a scene
-    digits: tuple[int, int] = (4, 8)  # in a scene
-    height: tuple[int, int] = (28, 52)  # of a digit's 8 x 8 cells when drawn
+    digits: tuple[int, int] = (3, 7)  # in a scene
+    height: tuple[int, int] = (32, 56)  # of a digit's 8 x 8 cells when drawn
     stretch: tuple[int, int] = (80, 115)  # width of the cells in % of their height
     overlap: int = 10  # at most this % of the smaller of two boxes
     contrast: tuple[int, int] = (120, 165)  # of ink to the ground's mean, in luma
-    opacity: tuple[int, int] = (75, 100)  # of full ink, in %
+    opacity: tuple[int, int] = (85, 100)  # of full ink, in %
     tint: int = 70  # how far each channel of the ink may leave its grey
     ground: tuple[int, int] = (10, 110)  # each channel of the ground's colour
     gradient: int = 32  # how far the ground drifts across the scene, per channel
