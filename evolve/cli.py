@@ -191,7 +191,7 @@ def spaces(name: str | None) -> None:
         return
     from rich.console import Console
 
-    from evolve.panel import space_table
+    from evolve.tables import space_table
 
     Console().print(space_table(load_space(name)))
 

@@ -12,10 +12,10 @@ import optuna
 
 from evolve.fitness import METRICS, Fitness
 from evolve.interrupts import Interrupts
-from evolve.panel import Watcher
 from evolve.paths import RunPaths
 from evolve.records import Records
 from evolve.standing import Outcome
+from evolve.watcher import Watcher
 from search_spaces import Hyp
 from trainer import EpochMetrics, TrainerError, TrainJob, TrainOptions
 

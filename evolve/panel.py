@@ -5,10 +5,9 @@ from __future__ import annotations
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.constrain import Constrain
@@ -18,74 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from evolve.standing import Outcome, Standing
-from search_spaces import Hyp, Space, Value
+from evolve.tables import changes_table
+from evolve.watcher import Ended, Opened, Silence, Watcher
+from search_spaces import Hyp
 
 if TYPE_CHECKING:
     from studies import BestHyp
 
 STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ROWS = 6
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What is known when a study opens: name, folder, how much it shall do, what the trainer said of the data."""
-
-    study: str
-    folder: Path
-    generations: int
-    epochs: int
-    data: str
-    standing: Standing
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What is left when a study ends. `hyp` is None when nothing completed; `command` trains with the best hyp."""
-
-    reason: str
-    standing: Standing
-    epochs: int
-    base: Hyp
-    hyp: Hyp | None
-    hyp_file: Path
-    command: Sequence[str]
-
-
-class Watcher(Protocol):
-    """Whoever wants to be told how a study goes. Nothing that it does changes the study."""
-
-    def preparing(self, data: str) -> None: ...
-
-    def opened(self, opened: Opened) -> None: ...
-
-    def started(self, number: int) -> None: ...
-
-    def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
-
-    def finished(self, outcome: Outcome, standing: Standing) -> None: ...
-
-    def warned(self, warning: str) -> None: ...
-
-    def ended(self, ended: Ended) -> None: ...
-
-
-class Silence:
-    """Watches and says nothing."""
-
-    def preparing(self, data: str) -> None: ...
-
-    def opened(self, opened: Opened) -> None: ...
-
-    def started(self, number: int) -> None: ...
-
-    def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
-
-    def finished(self, outcome: Outcome, standing: Standing) -> None: ...
-
-    def warned(self, warning: str) -> None: ...
-
-    def ended(self, ended: Ended) -> None: ...
 
 
 class Pace:
@@ -248,65 +188,6 @@ def say_best(console: Console, best: BestHyp, base: Hyp, hyp_file: Path) -> None
         console.print(Text(line), soft_wrap=True)
     console.print(changes_table(base, best.hyp))
     console.print(Text(f"hyp file: {hyp_file}"), soft_wrap=True)
-
-
-def space_table(space: Space) -> Table:
-    """Every hyp of a space in file order: bounds (or choices), default, gain and scale; what is fixed has no bounds."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("hyp", no_wrap=True)
-    for name in ("low", "high", "default", "gain"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("scale")
-    params = {param.name: param for param in space.params}
-    for name in space.order:
-        if (param := params.get(name)) is None:
-            table.add_row(name, "", "", show_value(space.fixed[name]), "", "fixed")
-        elif param.choices:
-            choices = ", ".join(map(str, param.choices))
-            table.add_row(name, "", "", show_value(param.default), show_value(param.gain), f"one of {choices}")
-        else:
-            low, high = param.bounds
-            scale = "log" if param.log else "linear"
-            whole = f", steps of {param.step}" if param.step else ""
-            bounds = (show_value(low), show_value(high))
-            table.add_row(name, *bounds, show_value(param.default), show_value(param.gain), scale + whole)
-    return table
-
-
-def changes_table(base: Hyp, best: Hyp) -> Table:
-    """Name, base value, best value and change, in the order of the space; what did not move has no change."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("hyp", no_wrap=True)
-    for name in ("base", "best", "change"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for name, value in best.items():
-        before = base.get(name)
-        table.add_row(name, show_value(before), show_value(value), describe_change(before, value))
-    return table
-
-
-def describe_change(before: Value | None, after: Value) -> str:
-    """'+31.4 %' for numbers, 'from 0' where there is no ratio, '' where nothing changed."""
-    if before == after:
-        return ""
-    if not _is_number(before) or not _is_number(after):
-        return "changed"
-    old, new = float(before or 0), float(after)
-    if not old:
-        return "from 0"
-    percent = 100 * (new - old) / abs(old)
-    return f"{percent:+.1f} %" if abs(percent) >= 0.05 else f"{percent:+.1g} %"
-
-
-def show_value(value: Value | None) -> str:
-    """A hyp's value in a few digits."""
-    if value is None:
-        return "-"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _scores(standing: Standing) -> str:

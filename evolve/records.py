@@ -15,8 +15,8 @@ from optuna import Study
 
 import evolve
 from evolve.config import EvolveConfig
-from evolve.panel import Watcher
 from evolve.paths import RunPaths
+from evolve.watcher import Watcher
 from search_spaces import Space
 from studies import BestHyp, append_row, best_of, rewrite_csv, save_best, trials_of
 from trainer import EpochMetrics

@@ -64,6 +64,15 @@ def test_one_sentence_and_exit_code_2(world: World, arguments, sentence):
     assert not (world.run_folder / "study.db").exists() or not world.trials()[0].state.is_finished()
 
 
+def test_what_was_mistyped_leaves_no_run_folder_but_a_log_that_says_something_stays(world: World):
+    world.run("--set", "lr0=99")
+    assert not (world.folder / "runs").exists()
+    world.run("--trainer", "nowhere:Toy")
+    assert list((world.folder / "runs").iterdir()) == []
+    world.run("--data", "pints")
+    assert (world.folder / "runs" / "pints" / "worker.log").read_text() == "toy: preparing\n"
+
+
 def test_a_study_of_another_space_is_not_mixed_with_this_one(world: World):
     world.run("--generations", "2")
     result = world.run("--generations", "4", "--set", "momentum=0.1", "--fitness", "map50=1", "--epochs", "4")

@@ -9,9 +9,9 @@ from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
 from evolve.interrupts import Interrupts
 from evolve.objective import Objective
-from evolve.panel import Silence
 from evolve.paths import RunPaths
 from evolve.records import Records
+from evolve.watcher import Silence
 from search_spaces import Param, Space
 from trainer import EpochMetrics, TrainerError, TrainOptions
 

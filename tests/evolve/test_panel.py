@@ -6,19 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from evolve.panel import (
-    Ended,
-    LivePanel,
-    Opened,
-    Pace,
-    PlainLines,
-    Silence,
-    describe_change,
-    say_summary,
-    show_value,
-    watcher_for,
-)
+from evolve.panel import LivePanel, Pace, PlainLines, say_summary, watcher_for
 from evolve.standing import Outcome, Standing
+from evolve.tables import describe_change, show_value
+from evolve.watcher import Ended, Opened, Silence
 
 LONG = "obj_pw 1.2346 -> 0.98765"
 OUTCOMES = [

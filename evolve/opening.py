@@ -1,0 +1,75 @@
+"""What a study is opened with: its space, what makes it the same study, who proposes and who prunes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna import Study
+
+from evolve.config import EvolveConfig
+from evolve.fitness import Fitness
+from evolve.paths import RunPaths
+from search_spaces import Hyp, Space, SpaceError, load_hyp, load_space
+from studies import build_pruner, build_sampler, finished, open_study, sqlite_url
+from trainer import Prepared
+
+
+def space_of(config: EvolveConfig) -> Space:
+    """The space as asked for: the base's defaults, then --set, --freeze and --only. Raises SpaceError."""
+    space = load_space(config.space)
+    if config.hyp is not None:
+        space = space.with_base(load_hyp(config.hyp))
+    space = space.with_values(config.set).freeze(config.freeze)
+    if config.only:
+        space = space.only(config.only)
+    if not space.evolving:
+        raise SpaceError(f"nothing is left to evolve in space {space.name!r}: every hyp has a fixed value")
+    return space
+
+
+def identity_of(config: EvolveConfig, space: Space, fitness: Fitness, prepared: Prepared) -> dict[str, Any]:
+    """What must stay the same for the trials of a study to be comparable."""
+    same = ("epochs", "imgsz", "batch", "optimizer", "schedule", "trainer", "seed")
+    return {
+        "space": space.to_dict(),
+        "fitness": str(fitness),
+        "data": prepared.digest,
+        "model": _identify(config.model),
+        **{name: getattr(config, name) for name in same},
+    }
+
+
+def open_resumable(config: EvolveConfig, paths: RunPaths, space: Space, identity: Mapping[str, Any]) -> Study:
+    """Create the study or take it up where it stopped. Raises StudyError where it is not the same one."""
+    base = space.defaults()
+    sampler = build_sampler(config.sampler, space, seed=config.seed, n_finished=0)
+    pruner = build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=warmup_of(base, config.epochs))
+    study = open_study(
+        config.study,
+        config.storage or sqlite_url(paths.database),
+        sampler=sampler,
+        pruner=pruner,
+        identity=identity,
+        base=base,
+        exclusive=config.storage is None,
+    )
+    if done := finished(study):  # Optuna's samplers would repeat their first draws with the seed that they began with
+        study.sampler = build_sampler(config.sampler, space, seed=config.seed, n_finished=done)
+    return study
+
+
+def warmup_of(base: Hyp, epochs: int) -> float:
+    """The epochs in which nothing is learned yet: those of the hyp `warmup_epochs`, in proportion below 30 epochs."""
+    warmup = base.get("warmup_epochs", 0.0)
+    return float(warmup) * min(1.0, epochs / 30) if isinstance(warmup, int | float) else 0.0
+
+
+def _identify(name: str) -> str:
+    """A name as it is; of a file, its name and content, so that it may lie elsewhere but not be another."""
+    path = Path(name)
+    if not path.is_file():
+        return name
+    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"

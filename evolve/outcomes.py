@@ -1,0 +1,62 @@
+"""How trials ended, in and out of their study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from optuna import Study, Trial
+from optuna.trial import FrozenTrial, TrialState
+
+from evolve.standing import Outcome, Standing, State
+from evolve.tables import show_value
+from search_spaces import Space
+from studies import trials_of
+from studies.study import EPOCHS, FAILURE, METRICS, PARENTS, SEED, counts, hyp_of, is_base
+
+
+def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
+    """Store how a trial ended. A failed one has no value, so that nothing can take it for a fitness."""
+    attributes = {SEED: seed, EPOCHS: outcome.epochs, METRICS: dict(outcome.metrics), FAILURE: outcome.failure}
+    for name, value in attributes.items():
+        if value or name in (SEED, EPOCHS):
+            trial.set_user_attr(name, value)
+    if outcome.state == "complete":
+        study.tell(trial, outcome.fitness)
+    else:
+        study.tell(trial, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)
+
+
+def standing_of(study: Study) -> Standing:
+    """Where a study stands when it is opened. Failures before do not count on: whoever resumes has mended something."""
+    standing = Standing()
+    for trial in trials_of(study):
+        if counts(trial):
+            standing = standing.after(outcome_of(trial), is_base=is_base(trial))
+    return replace(standing, failures_in_a_row=0, last_failure="")
+
+
+def outcome_of(trial: FrozenTrial) -> Outcome:
+    """How a stored trial ended."""
+    states: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
+    noted = trial.user_attrs
+    return Outcome(
+        trial.number,
+        states.get(trial.state, "failed"),
+        epochs=noted.get(EPOCHS, len(trial.intermediate_values)),
+        fitness=trial.value,
+        failure=noted.get(FAILURE, ""),
+        metrics=noted.get(METRICS, {}),
+    )
+
+
+def change_of(study: Study, space: Space, number: int) -> str:
+    """What a trial's hyp moved furthest from its parent (from the base where it has none): 'lr0 0.01 -> 0.013'."""
+    trials = trials_of(study)
+    hyp = hyp_of(trials[number])
+    parents = trials[number].user_attrs.get(PARENTS) or [0]
+    parent = {**space.defaults(), **hyp_of(trials[parents[0]])}
+    moved = [p for p in space.evolving if hyp[p.name] != parent[p.name]]
+    if not moved:
+        return "the base" if is_base(trials[number]) else "nothing"
+    most = max(moved, key=lambda p: abs(p.to_unit(hyp[p.name]) - p.to_unit(parent[p.name])))
+    return f"{most.name} {show_value(parent[most.name])} -> {show_value(hyp[most.name])}"

@@ -1,0 +1,66 @@
+"""Hyps and spaces as tables for a terminal."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from search_spaces import Hyp, Space, Value
+
+
+def space_table(space: Space) -> Table:
+    """Every hyp of a space in file order: bounds (or choices), default, gain and scale; what is fixed has no bounds."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("hyp", no_wrap=True)
+    for name in ("low", "high", "default", "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("scale")
+    params = {param.name: param for param in space.params}
+    for name in space.order:
+        if (param := params.get(name)) is None:
+            table.add_row(name, "", "", show_value(space.fixed[name]), "", "fixed")
+        elif param.choices:
+            choices = ", ".join(map(str, param.choices))
+            table.add_row(name, "", "", show_value(param.default), show_value(param.gain), f"one of {choices}")
+        else:
+            low, high = param.bounds
+            scale = "log" if param.log else "linear"
+            whole = f", steps of {param.step}" if param.step else ""
+            bounds = (show_value(low), show_value(high))
+            table.add_row(name, *bounds, show_value(param.default), show_value(param.gain), scale + whole)
+    return table
+
+
+def changes_table(base: Hyp, best: Hyp) -> Table:
+    """Name, base value, best value and change, in the order of the space; what did not move has no change."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("hyp", no_wrap=True)
+    for name in ("base", "best", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, value in best.items():
+        before = base.get(name)
+        table.add_row(name, show_value(before), show_value(value), describe_change(before, value))
+    return table
+
+
+def describe_change(before: Value | None, after: Value) -> str:
+    """'+31.4 %' for numbers, 'from 0' where there is no ratio, '' where nothing changed."""
+    if before == after:
+        return ""
+    if not _is_number(before) or not _is_number(after):
+        return "changed"
+    old, new = float(before or 0), float(after)
+    if not old:
+        return "from 0"
+    percent = 100 * (new - old) / abs(old)
+    return f"{percent:+.1f} %" if abs(percent) >= 0.05 else f"{percent:+.1g} %"
+
+
+def show_value(value: Value | None) -> str:
+    """A hyp's value in a few digits."""
+    if value is None:
+        return "-"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
