@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import click
 
 import evolve
-from evolve.config import ConfigError, EvolveConfig, mask_secrets
+from evolve.config import ConfigError, EvolveConfig, mask_secrets, resolve_config
 from evolve.standing import NoResult
-from search_spaces import SpaceError, Value, dump_hyp, read_scalar
+from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
 from trainer import DataError, TrainerError
 
 DEFAULTS = EvolveConfig()
@@ -101,6 +102,7 @@ training_options = together(
     setting("seed", "Seed of everything random."),
     setting("trainer", "Trainer by name, or module:attr of one of your own."),
 )
+fitness_option = setting("fitness", "The one number: weights of precision, recall, map50, map50_95.")
 space_options = together(
     setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file."),
     setting("hyp", "The base that evolution starts from: a hyp file.", metavar="FILE"),
@@ -112,7 +114,7 @@ study_options = together(
     setting("generations", "Trials in total; a study that is resumed counts on."),
     setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ..."),
     setting("pruner", "What stops hopeless trials: asha, median, none, ..."),
-    setting("fitness", "What is maximised: weights of precision, recall, map50, map50_95."),
+    fitness_option,
     setting("max_failures", "Failed trials in a row that end the study."),
     setting("study", "Name of the study and of its run folder.  [default: the name of the data]"),
     setting("runs", "Folder of the run folders."),
@@ -137,15 +139,13 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 
     Without any option it evolves 300 generations on the built-in data set `digits`.
     """
-    from evolve.config import resolve_config
-
     resolved = resolve_config(flags, config)
+    quieten_libraries()
     from rich.console import Console
 
     from evolve.engine import evolve
     from evolve.panel import watcher_for
 
-    quieten_libraries()
     evolve(resolved, watcher_for(Console(), quiet=quiet))
 
 
@@ -183,11 +183,8 @@ def spaces(name: str | None) -> None:
 
     NAME is a built-in space or a file.
     """
-    from search_spaces import available_spaces, load_space
-
     if name is None:
-        for each in available_spaces():
-            click.echo(each)
+        click.echo("\n".join(available_spaces()))
         return
     from rich.console import Console
 
@@ -199,6 +196,7 @@ def spaces(name: str | None) -> None:
 @cli.command()
 @click.option("--hyp", metavar="FILE", help="Train with this hyp file.  [default: the trainer's own values]")
 @training_options
+@fitness_option
 @click.option("--split", default="val", show_default=True, help="What is scored after every epoch: train, val, test.")
 @click.option(
     "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train so often, from --seed on."
@@ -206,9 +204,6 @@ def spaces(name: str | None) -> None:
 @click.option("--out", metavar="FOLDER", help="Keep weights and logs here.  [default: keep nothing]")
 def train(hyp: str | None, split: str, seeds: int, out: str | None, **flags: Any) -> None:
     """Train with one hyp, outside of any study."""
-    import dataclasses
-
-    from evolve.config import resolve_config
     from evolve.training import train_and_tell
 
     config = resolve_config({**flags, "hyp": hyp})

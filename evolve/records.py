@@ -104,7 +104,7 @@ def train_command(config: EvolveConfig, hyp_file: Path) -> list[str]:
     """The command that trains once with a hyp file as the study's trials did."""
     usual = EvolveConfig()
     always = ("data", "model", "epochs", "imgsz", "batch")
-    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer")
+    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness")
     command = ["evolve", "train", "--hyp", _from_here(str(hyp_file))]
     for name in (*always, *(name for name in if_unusual if getattr(config, name) != getattr(usual, name))):
         command += [f"--{name}", _from_here(str(getattr(config, name)))]

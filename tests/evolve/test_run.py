@@ -151,10 +151,11 @@ def test_the_files_are_brought_in_line_with_the_study_when_it_is_opened(world):
 
 
 def test_the_printed_command_trains_with_the_best_hyp(world):
-    printed = world.run().output.partition("train with it: ")[2]
+    printed = world.run("--fitness", "recall=1").output.partition("train with it: ")[2]
     result = world.evolve(*shlex.split(printed)[1:])
     assert result.exit_code == 0, result.output
     assert "epoch 3/3" in result.output
+    assert "--fitness recall=1" in printed
 
 
 def test_quiet_says_nothing(world):
