@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +55,17 @@ def read_stored(folder: Path) -> StoredStudy | None:
     url = settings.get("storage")
     if url is None and not paths.database.exists():
         return None
-    storage = open_storage(url) if url else _open_read_only(paths.database)
+    storage = None
     try:
+        storage = open_storage(url) if url else _open_read_only(paths.database)
         study = optuna.load_study(study_name=settings.get("study", folder.name), storage=storage)
         return StoredStudy(study.user_attrs.get(BASE, {}), tuple(trials_of(study)))
-    except (KeyError, OperationalError):  # killed before the study, or even its tables, were made
+    except KeyError:
         return None
+    except OperationalError as error:
+        if re.search("no such table|readonly database", str(error)):  # Optuna would go on with creating its tables
+            return None
+        raise
     finally:
         if isinstance(storage, RDBStorage):
             storage.engine.dispose()
