@@ -102,7 +102,6 @@ def test_a_storage_that_cannot_be_had_is_refused_in_one_sentence(tmp_path, url, 
 
 
 def test_a_missing_driver_is_named_with_the_command_that_installs_it():
-    pytest.importorskip("sqlalchemy.dialects.oracle")
     with pytest.raises(StudyError, match=r"storage oracle://me:\*\*\*@db/x needs a driver.*: pip install \w+"):
         open_storage("oracle://me:secret@db/x")
 
