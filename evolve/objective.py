@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ class Objective:
                         if trial.should_prune():
                             return replace(outcome, state="pruned")
         except TrainerError as error:
-            return replace(outcome, state="failed", failure=str(error).splitlines()[0])
+            return replace(outcome, state="failed", failure=_reason(error))
         return outcome
 
     def _train(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Generator[EpochMetrics]:
@@ -68,3 +69,8 @@ class Objective:
         return Outcome(
             trial.number, "complete", metrics.epoch, fitness, metrics={name: getattr(metrics, name) for name in METRICS}
         )
+
+
+def _reason(error: TrainerError) -> str:
+    """The first line, without the trainer's name before it: that is the same in every trial."""
+    return re.sub(r"^[\w.]+:\w+: ", "", str(error).splitlines()[0]) if str(error) else type(error).__name__

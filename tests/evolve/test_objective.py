@@ -81,9 +81,17 @@ def test_a_fitness_that_is_not_finite_is_a_failure_and_no_value(tmp_path, value)
     assert '"map50_95": null' in (tmp_path / "trials" / "00000" / "metrics.jsonl").read_text()
 
 
-def test_an_error_of_the_trainer_is_told_by_its_first_line(tmp_path):
-    outcome, _ = journey(tmp_path, Epochs(0.3, TrainerError("memory ran out; the log ends with:\n  Killed")))
-    assert (outcome.state, outcome.failure) == ("failed", "memory ran out; the log ends with:")
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("memory ran out; the log ends with:\n  Killed", "memory ran out; the log ends with:"),
+        ("mylab.toy:Toy: the training process was killed", "the training process was killed"),
+        ("", "TrainerError"),
+    ],
+)
+def test_an_error_of_the_trainer_is_told_by_its_first_line_without_the_trainers_name(tmp_path, message, told):
+    outcome, _ = journey(tmp_path, Epochs(0.3, TrainerError(message)))
+    assert (outcome.state, outcome.failure, outcome.epochs) == ("failed", told, 1)
 
 
 def test_a_trainer_without_an_epoch_has_failed(tmp_path):
