@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import evolve
-from evolve.config import ConfigError, EvolveConfig, mask_secrets, resolve_config
+from evolve.config import OWN_DATA, ConfigError, EvolveConfig, mask_secrets, resolve_config
 from evolve.standing import NoResult
 from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
 from trainer import DataError, TrainerError
@@ -62,7 +62,8 @@ def _sentence(error: Exception) -> str:
 def setting(name: str, text: str, **more: Any) -> Decorator:
     """The flag of one field of EvolveConfig: its default is shown, and None tells that it was not given."""
     default = getattr(DEFAULTS, name)
-    shown = "" if default in (None, "", ()) or default == {} else f"  [default: {default}]"
+    own = f"; {OWN_DATA[name]} with --data of your own" if name in OWN_DATA else ""
+    shown = "" if default in (None, "", ()) or default == {} else f"  [default: {default}{own}]"
     more = {"type": int if isinstance(default, int) else str, **more}
     return click.option(f"--{name.replace('_', '-')}", name, default=None, help=text + shown, **more)
 

@@ -18,6 +18,10 @@ from trainer import TrainOptions
 
 MASK = "***"
 
+_OPTIONS = TrainOptions()
+OWN_DATA: Mapping[str, Any] = {"model": "nano", "imgsz": 320}
+"""Defaults for a data set of one's own: those of the fields serve the small pictures of the built-in one."""
+
 
 class ConfigError(Exception):
     """The user asked for something that cannot be; the message says what, in one sentence."""
@@ -27,16 +31,16 @@ class ConfigError(Exception):
 class EvolveConfig:
     """Everything that `evolve run` can be told. Its fields' names are the keys of evolve.yaml and the flags."""
 
-    data: str = "digits"
-    model: str = "pico"
-    epochs: int = 12
-    imgsz: int = 96
-    batch: int = 16
-    device: str = "cpu"
-    optimizer: str = "sgd"
-    schedule: str = "cosine"
-    threads: int = 0
-    seed: int = 0
+    data: str = _OPTIONS.data
+    model: str = _OPTIONS.model
+    epochs: int = _OPTIONS.epochs
+    imgsz: int = _OPTIONS.imgsz
+    batch: int = _OPTIONS.batch
+    device: str = _OPTIONS.device
+    optimizer: str = _OPTIONS.optimizer
+    schedule: str = _OPTIONS.schedule
+    threads: int = _OPTIONS.threads
+    seed: int = _OPTIONS.seed
     generations: int = 300
     fitness: str = "map50=0.1,map50_95=0.9"
     trainer: str = "detection"
@@ -61,10 +65,14 @@ class EvolveConfig:
 def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> EvolveConfig:
     """Defaults < the file at `path` < flags (those that are None were not given). Raises ConfigError.
 
+    The defaults of a data set that is not built in are OWN_DATA's where it has one.
+
     What names an existing file becomes an absolute path, so that the resolved configuration means the same from any
     folder; a study without a name takes that of its data.
     """
     given = {**(read_config(path) if path else {}), **{key: value for key, value in flags.items() if value is not None}}
+    if given.get("data", _OPTIONS.data) != _OPTIONS.data:
+        given = {**OWN_DATA, **given}
     config = EvolveConfig(**given)
     if config.storage and MASK in config.storage:
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")

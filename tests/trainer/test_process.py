@@ -145,7 +145,7 @@ def test_losses_may_be_nan_and_infinite(trainer: ProcessTrainer, new_job: NewJob
     [
         ("ValueError", "toy:ToyTrainer: ValueError: a bug in the toy; see"),
         ("sys.exit", "toy:ToyTrainer: SystemExit: 1; see"),
-        ("out of memory", "out of memory with batch 16 at imgsz 96"),
+        ("out of memory", "out of memory with batch 8 at imgsz 96"),
     ],
 )
 def test_other_exceptions_leave_a_traceback_in_the_log_and_the_child_alive(
@@ -231,7 +231,7 @@ def test_without_a_log_the_child_prints_to_our_standard_error(capfd: pytest.Capt
     [
         ("segmentation fault", "was killed by SIGSEGV in epoch 2", "in break_down"),
         ("os._exit", "exited with code 3 in epoch 2", "going now"),
-        ("SIGKILL", "was killed by SIGKILL in epoch 2 (did memory run out with batch 16 at imgsz 96?)", "is empty"),
+        ("SIGKILL", "was killed by SIGKILL in epoch 2 (did memory run out with batch 8 at imgsz 96?)", "is empty"),
     ],
 )
 def test_a_death_costs_its_training_only_and_is_told_with_the_end_of_the_log(
