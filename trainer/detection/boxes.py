@@ -105,7 +105,7 @@ def _suppress(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float, m
         return boxes.new_zeros((0, 6))
     # Suppression goes down the list, so what it keeps of the head is the head of what it keeps. The head is enough
     # where little overlaps (an untrained model), and the cost of the rest would grow with its square.
-    head = 2 * max_det
+    head = 4 * max_det
     kept = _suppress_by_class(boxes[:head], confidences[:head], classes[:head], iou)
     if len(kept) < max_det and len(boxes) > head:
         kept = _suppress_by_class(boxes, confidences, classes, iou)
