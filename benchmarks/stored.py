@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
@@ -62,8 +63,9 @@ def read_stored(folder: Path) -> StoredStudy | None:
         return StoredStudy(study.user_attrs.get(BASE, {}), tuple(trials_of(study)))
     except KeyError:
         return None
-    except OperationalError as error:
-        if re.search("no such table|readonly database", str(error)):  # Optuna would go on with creating its tables
+    except (OperationalError, StorageInternalError) as error:
+        # Killed while it was created: SQLite wants to roll back, or Optuna to go on with its tables. Writers may.
+        if re.search("no such table|readonly database", f"{error} {error.__cause__}"):
             return None
         raise
     finally:
