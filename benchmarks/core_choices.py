@@ -32,13 +32,15 @@ def arms_of(hyp: dict[str, Value], options: TrainOptions) -> list[Arm]:
         Arm("obj scale 1", _scaled(hyp, "obj", 1 / shrunk), options),
         Arm("cls scale nc/80", _scaled(hyp, "cls", 20 / 80), options),
     ]
-    found += [Arm(f"batch {size}", hyp, _with(options, batch=size)) for size in (8, 16) if size != options.batch]
+    found += [
+        Arm(f"batch {size}", hyp, dataclasses.replace(options, batch=size)) for size in (8, 16) if size != options.batch
+    ]
     if options.optimizer != "adamw":
-        adamw = _with(options, optimizer="adamw")
+        adamw = dataclasses.replace(options, optimizer="adamw")
         found.append(Arm("adamw", hyp, adamw))
         found.append(Arm(f"adamw, lr0 {ADAMW_LR0}", {**hyp, "lr0": ADAMW_LR0}, adamw))
     if options.optimizer != "sgd":
-        found.append(Arm("sgd", hyp, _with(options, optimizer="sgd")))
+        found.append(Arm("sgd", hyp, dataclasses.replace(options, optimizer="sgd")))
     found += [
         Arm(f"mosaic {share:g}", {**hyp, "mosaic": share}, options) for share in (0.0, 1.0) if share != hyp["mosaic"]
     ]
@@ -100,10 +102,6 @@ def _row(each: Trained, ours: Trained) -> tuple[object, ...]:
 
 def _scaled(hyp: Hyp, name: str, factor: float) -> dict[str, Value]:
     return {**hyp, name: float(hyp[name]) * factor}
-
-
-def _with(options: TrainOptions, **changes: str | int) -> TrainOptions:
-    return dataclasses.replace(options, **changes)  # type: ignore[arg-type]  # names and types are this file's own
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ class Ordeal:
         kill.gone_s = time.monotonic() - killed
         if not left:
             kill.problems.append(f"processes {self.study.processes()} are left {GONE_WITHIN_S:g} s later")
-        kill.at = doing(self.study.read())
+        kill.at = doing(self.study.read(), parent.pid)
 
     def _kill_worker(self, kill: Kill, parent: subprocess.Popen[bytes], worker: int | None) -> None:
         """Kill the worker alone; the parent has to begin another one, or to say why it cannot."""
@@ -153,9 +153,12 @@ class Ordeal:
         kill.at = cost_of(before, self.study.read())
         if parent.poll() is not None:
             self.parent = None
-            kill.at = f"preparing; exit code {parent.returncode}"
-            in_a_trial = before is not None and any(is_run_by(parent.pid, trial) for trial in before.trials)
-            if in_a_trial or parent.returncode != 1 or "evolve: error:" not in self.study.last_words(1):
+            kill.at = f"start; exit code {parent.returncode}"
+            if (
+                not doing(before, parent.pid).startswith("start")
+                or parent.returncode != 1
+                or "evolve: error:" not in self.study.last_words(1)
+            ):
                 kill.problems.append(f"the parent ended, exit code {parent.returncode}: {self.study.last_words()}")
 
     def _look(self, kill: Kill) -> None:
@@ -216,14 +219,16 @@ def facts(trial: FrozenTrial) -> tuple[object, ...]:
     return (trial.params, trial.value, trial.intermediate_values, trial.user_attrs, trial.datetime_complete)
 
 
-def doing(stored: StoredStudy | None) -> str:
-    """What a study is, or was, busy with."""
+def doing(stored: StoredStudy | None, parent: int) -> str:
+    """What that process was busy with when it was killed."""
     if stored is None:
-        return "no study yet"
-    running = [trial for trial in stored.trials if trial.state == TrialState.RUNNING]
-    if not running:
-        return "between trials"
-    return f"trial {running[-1].number} after epoch {len(running[-1].intermediate_values)}"
+        return "start, no study yet"
+    own = [trial for trial in stored.trials if trial.user_attrs.get(WORKER, {}).get("pid") == parent]
+    if not own:
+        return "start"
+    if own[-1].state != TrialState.RUNNING:
+        return f"trial {own[-1].number}, just {own[-1].state.name}"
+    return f"trial {own[-1].number}, after epoch {len(own[-1].intermediate_values)}"
 
 
 def cost_of(before: StoredStudy | None, after: StoredStudy | None) -> str:
@@ -232,10 +237,6 @@ def cost_of(before: StoredStudy | None, after: StoredStudy | None) -> str:
     found = () if after is None else after.trials
     failed = [str(t.number) for t in found if t.state == TrialState.FAIL and counts(t) and t.number not in known]
     return f"trial {', '.join(failed)}, which failed" if failed else "between trials, cost nothing"
-
-
-def is_run_by(pid: int, trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.RUNNING and trial.user_attrs.get(WORKER, {}).get("pid") == pid
 
 
 def judge_hyp(path: Path, stored: StoredStudy | None) -> str:
@@ -302,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kills = []
         for number, target in enumerate(targets, 1):
             kills.append(ordeal.kill(number, target))
-            sys.stderr.write(f"{kills[-1]}\n")  # the table comes in the end
+            sys.stderr.write(f"{show(kills[-1:]).splitlines()[-1]}\n")  # the whole table comes in the end
         stored, problems = ordeal.finish(arguments.finish)
         print_now(show(kills) + "\n")
         print_now(summarise(kills, stored))

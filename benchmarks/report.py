@@ -7,7 +7,6 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -122,5 +121,4 @@ def _commit() -> str:
 
 def print_now(text: str) -> None:
     """To standard output at once: what a benchmark finds is worth seeing before it ends."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    print(text, flush=True)
