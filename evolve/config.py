@@ -63,12 +63,9 @@ class EvolveConfig:
 
 
 def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> EvolveConfig:
-    """Defaults < the file at `path` < flags (those that are None were not given). Raises ConfigError.
+    """Defaults < the file at `path` < flags (those that are None were not given), completed. Raises ConfigError.
 
     The defaults of a data set that is not built in are OWN_DATA's where it has one.
-
-    What names an existing file becomes an absolute path, so that the resolved configuration means the same from any
-    folder; a study without a name takes that of its data.
     """
     given = {**(read_config(path) if path else {}), **{key: value for key, value in flags.items() if value is not None}}
     if given.get("data", _OPTIONS.data) != _OPTIONS.data:
@@ -76,6 +73,14 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
     config = EvolveConfig(**given)
     if config.storage and MASK in config.storage:
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
+    return complete(config)
+
+
+def complete(config: EvolveConfig) -> EvolveConfig:
+    """The same configuration as it means the same from any folder, checked. Raises ConfigError.
+
+    What names an existing file becomes an absolute path, and a study without a name takes that of its data.
+    """
     config = dataclasses.replace(
         config,
         data=_absolute(config.data),

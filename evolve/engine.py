@@ -9,7 +9,7 @@ from pathlib import Path
 from optuna import Study
 
 from evolve.budget import Budget, Stop
-from evolve.config import EvolveConfig, dump_config
+from evolve.config import EvolveConfig, complete, dump_config
 from evolve.fitness import Fitness
 from evolve.interrupts import Interrupts
 from evolve.lock import sole_use
@@ -46,6 +46,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     KeyboardInterrupt (Ctrl-C, SIGTERM) passes through when the running trial is queued again and all is closed.
     """
     watcher = watcher or Silence()
+    config = complete(config)
     space = space_of(config)
     fitness = Fitness.parse(config.fitness)
     paths = RunPaths(Path(config.runs) / config.study)

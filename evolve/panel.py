@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from evolve.paths import from_here
 from evolve.standing import Outcome, Standing
 from evolve.tables import changes_table
 from evolve.watcher import Ended, Opened, Silence, Watcher
@@ -58,7 +59,7 @@ class PlainLines:
         self._opened = opened
         self._pace = Pace(opened)
         self._say(f"{opened.study}: {opened.data}")
-        self._say(f"{opened.generations} generations of up to {opened.epochs} epochs in {opened.folder}")
+        self._say(f"{opened.generations} generations of up to {opened.epochs} epochs in {from_here(opened.folder)}")
         if opened.standing.finished:
             self._say(f"resumed: {opened.standing.finished} of {opened.generations} generations are already done")
 
@@ -176,7 +177,7 @@ def say_summary(console: Console, ended: Ended) -> None:
         return
     say(_scores(ended.standing))
     console.print(changes_table(ended.base, ended.hyp))
-    say(f"hyp file: {ended.hyp_file}")
+    say(f"hyp file: {from_here(ended.hyp_file)}")
     say(f"train with it: {shlex.join(ended.command)}")
 
 
@@ -187,7 +188,7 @@ def say_best(console: Console, best: BestHyp, base: Hyp, hyp_file: Path) -> None
     for line in (f"{best.study}: best {_figure(best.fitness)} (trial {best.number}){against}", metrics):
         console.print(Text(line), soft_wrap=True)
     console.print(changes_table(base, best.hyp))
-    console.print(Text(f"hyp file: {hyp_file}"), soft_wrap=True)
+    console.print(Text(f"hyp file: {from_here(hyp_file)}"), soft_wrap=True)
 
 
 def _scores(standing: Standing) -> str:

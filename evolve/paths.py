@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,3 +50,8 @@ class RunPaths:
     def metrics(self, number: int) -> Path:
         """One JSON line an epoch of one trial."""
         return self.trial(number) / "metrics.jsonl"
+
+
+def from_here(path: Path | str) -> str:
+    """A path below the working folder as it is typed there; anything else unchanged."""
+    return str(path).removeprefix(os.getcwd() + os.sep)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from optuna import Study
 
 import evolve
 from evolve.config import EvolveConfig
-from evolve.paths import RunPaths
+from evolve.paths import RunPaths, from_here
 from evolve.watcher import Watcher
 from search_spaces import Space
 from studies import BestHyp, append_row, best_of, rewrite_csv, save_best, trials_of
@@ -105,16 +104,10 @@ def train_command(config: EvolveConfig, hyp_file: Path) -> list[str]:
     usual = EvolveConfig()
     always = ("data", "model", "epochs", "imgsz", "batch")
     if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness")
-    command = ["evolve", "train", "--hyp", _from_here(str(hyp_file))]
+    command = ["evolve", "train", "--hyp", from_here(hyp_file)]
     for name in (*always, *(name for name in if_unusual if getattr(config, name) != getattr(usual, name))):
-        command += [f"--{name}", _from_here(str(getattr(config, name)))]
+        command += [f"--{name}", from_here(str(getattr(config, name)))]
     return command
-
-
-def _from_here(text: str) -> str:
-    """A path below the working folder as it is typed there; anything else unchanged."""
-    here = os.getcwd() + os.sep
-    return text.removeprefix(here)
 
 
 def _finite(value: object) -> object:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evolve.config import ConfigError, EvolveConfig, dump_config, mask_secrets, read_config, resolve_config
+from evolve.config import ConfigError, EvolveConfig, complete, dump_config, mask_secrets, read_config, resolve_config
 
 
 def write(folder, text):
@@ -129,3 +129,16 @@ def test_a_file_without_its_password_asks_for_the_storage_and_takes_it_from_the_
 )
 def test_masking_touches_passwords_and_nothing_else(text, masked):
     assert mask_secrets(text) == masked
+
+
+def test_completing_a_configuration_twice_changes_nothing():
+    once = complete(EvolveConfig(data="digits"))
+    assert once.study == "digits"
+    assert complete(once) == once
+
+
+def test_a_data_set_of_ones_own_gets_the_larger_model_and_size_unless_told_otherwise():
+    assert (resolve_config({}).model, resolve_config({}).imgsz) == ("pico", 96)
+    own = resolve_config({"data": "cells.yaml"})
+    assert (own.model, own.imgsz) == ("nano", 320)
+    assert resolve_config({"data": "cells.yaml", "imgsz": 160}).imgsz == 160
