@@ -70,7 +70,6 @@ def run(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         workdir = arguments.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workdir.mkdir(parents=True, exist_ok=True)
-        # The contract says Iterator, and asks that it can be closed: that is a generator.
         epochs = trainer.train(TrainJob(hyp, options, workdir))
         for metrics in stack.enter_context(closing(epochs)):
             write_line(metrics)

@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from trainer.api import EpochMetrics, Prepared, TrainerError, TrainJob, TrainOptions
+from trainer.api import DataError, EpochMetrics, Prepared, TrainerError, TrainJob, TrainOptions
 from trainer.messages import error_from_dict, job_to_dict, metrics_from_dict
 from trainer.worker import CALLERS_PYTHONPATH
 
@@ -51,6 +51,7 @@ class ProcessTrainer:
         self._log = log
         self._timeout_s = timeout_s
         self._child: _Child | None = None
+        self._prepared: tuple[TrainOptions, str] | None = None  # what was prepared, and its digest
         self._turn: object | None = None  # the training that is open; a fresh object for each
 
     @cached_property
@@ -64,11 +65,13 @@ class ProcessTrainer:
         return None if self._child is None else self._child.process.pid
 
     def prepare(self, options: TrainOptions) -> Prepared:
-        prepared = self._ask({"do": "prepare", "options": asdict(options)}, "while it prepared")["prepared"]
-        return Prepared(prepared["digest"], prepared["summary"], tuple(prepared["warnings"]))
+        answer = self._ask({"do": "prepare", "options": asdict(options)}, "while it prepared")["prepared"]
+        self._prepared = options, answer["digest"]
+        return Prepared(answer["digest"], answer["summary"], tuple(answer["warnings"]))
 
-    def train(self, job: TrainJob) -> Iterator[EpochMetrics]:
+    def train(self, job: TrainJob) -> Generator[EpochMetrics, None, None]:
         turn = self._turn = object()
+        self._check_data_is_the_same()
         self._ask({"do": "train", "job": job_to_dict(job)}, "before epoch 1", job, self._timeout_s)
         epoch = 1
         while metrics := self._ask({"do": "next"}, f"in epoch {epoch}", job, self._timeout_s).get("metrics"):
@@ -82,6 +85,17 @@ class ProcessTrainer:
                 raise TrainerError(f"{self._spec}: the training was given up: another began, or the trainer was closed")
             epoch += 1
         self._turn = None
+
+    def _check_data_is_the_same(self) -> None:
+        """A new child reads the data again: had it changed since `prepare`, trials of one study would not compare."""
+        if self._prepared is None or (self._child is not None and not self._child.has_ended()):
+            return
+        options, digest = self._prepared
+        found = self.prepare(options).digest
+        if found != digest:
+            self._prepared = options, digest
+            self.close()
+            raise DataError(f"{options.data} is no longer what this study began with: its pictures or labels changed")
 
     def close(self) -> None:
         """End the child: politely first, then its process group. May be called again; a later job starts another."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from PIL import Image
 from trainer.api import DataError, TrainerError, TrainingDiverged, TrainJob, TrainOptions
 from trainer.detection.recipe import HYPS, LIMITS, Recipe
 from trainer.detection.trainer import DetectionTrainer
+from trainer.process import ProcessTrainer
 from trainer.testing import TrainerContract
 
 NAMES = ("bright", "dark")
@@ -116,7 +121,9 @@ def test_a_hyp_without_meaning_is_refused(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"imgsz": 50}, "imgsz must be a multiple of 32, got 50"),
+        ({"imgsz": 50}, "imgsz must be a multiple of 16 for pico, got 50"),
+        ({"imgsz": 80, "model": "nano"}, "imgsz must be a multiple of 32 for nano, got 80"),
+        ({"seed": -1}, "seed cannot be negative, got -1"),
         ({"device": "gpu"}, "device 'gpu' cannot be used"),
         ({"schedule": "step"}, "unknown schedule 'step'"),
         ({"model": "huge"}, "huge"),
@@ -134,6 +141,31 @@ def test_training_pictures_without_a_box_are_refused(trainer: DetectionTrainer, 
     empty = write_data(tmp_path / "empty", boxes=False)
     with pytest.raises(DataError, match="no training picture holds a box"):
         trainer.prepare(job_of(empty, tmp_path).options)
+
+
+def test_a_cfg_may_pick_from_more_anchors_than_its_heads_have(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    cfg = (files("trainer.detection") / "cfg" / "pico.cfg").read_text()
+    nine = cfg.replace("mask=0,1,2", "mask=3,4,5").replace("mask=3,4,5\nanchors", "mask=6,7,8\nanchors", 1)
+    model = tmp_path / "nine.cfg"
+    model.write_text(nine.replace("num=6", "num=9").replace("59,119", "59,119, 116,90, 156,198, 373,326"))
+    [metrics] = trainer.train(job_of(data, tmp_path, model=str(model), epochs=1))
+    assert metrics.epoch == 1
+
+
+def test_data_that_changed_under_a_study_is_refused_by_the_next_child(data: Path, tmp_path: Path) -> None:
+    mine = write_data(tmp_path / "mine", train=4, val=2)
+    with ProcessTrainer("trainer.detection.trainer:DetectionTrainer", threads=1, log=tmp_path / "log") as process:
+        job = job_of(mine, tmp_path, epochs=1)
+        process.prepare(job.options)
+        (tmp_path / "mine" / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 0.25 0.25")
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.2)
+        for _ in range(2):
+            with pytest.raises(DataError, match="no longer what this study began with"):
+                next(process.train(job))
 
 
 def test_the_digest_changes_with_the_data_alone(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:

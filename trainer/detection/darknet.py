@@ -505,6 +505,8 @@ class Darknet(nn.Module):
         self._sources = [layer.sources for layer in layers]
         self._last_uses = _last_uses(self._sources)
         self.stride = int(max(layer.stride for layer in layers))
+        masks = [_mask(section) for section in sections if section.kind == "yolo"]
+        self.anchor_count = 1 + max((max(mask) for mask in masks), default=-1)  # of the list that masks pick from
         if not self.heads:
             raise DataError("there is no [yolo] section, so it detects nothing")
 

@@ -97,8 +97,9 @@ def check_options(options: TrainOptions) -> None:
     for name in ("epochs", "imgsz", "batch"):
         if getattr(options, name) < 1:
             raise DataError(f"{name} must be at least 1, got {getattr(options, name)}")
-    if options.imgsz % 32:
-        raise DataError(f"imgsz must be a multiple of 32, got {options.imgsz}")
+    for name in ("seed", "threads"):
+        if getattr(options, name) < 0:
+            raise DataError(f"{name} cannot be negative, got {getattr(options, name)}")
     try:
         torch.empty(0, device=torch.device(options.device))
     except (RuntimeError, AssertionError) as error:
@@ -108,15 +109,19 @@ def check_options(options: TrainOptions) -> None:
 def open_world(options: TrainOptions) -> World:
     """Load what a study's trainings share."""
     spec = find_data(options.data)
+    model = load_model(options.model, spec.nc)
+    if options.imgsz % model.stride:
+        raise DataError(f"imgsz must be a multiple of {model.stride} for {options.model}, got {options.imgsz}")
     training = load_split(spec, "train", options.imgsz)
     scored = load_split(spec, options.split, options.imgsz)
     if not len(training.boxes):
         raise DataError(f"{options.data}: no training picture holds a box, so there is nothing to learn")
     pictures = Pictures(training.images, training.sizes, tuple(labels_by_picture(training)))
-    count = sum(len(head.anchors) for head in load_model(options.model, spec.nc).heads)
-    anchors = fit_anchors(training.boxes[:, 2:] - training.boxes[:, :2], count)
+    anchors = fit_anchors(training.boxes[:, 2:] - training.boxes[:, :2], model.anchor_count)
     problems = (*training.problems, *scored.problems)
-    digest = hashlib.blake2b(f"{training.digest} {scored.digest}".encode(), digest_size=16).hexdigest()
+    # With the anchors, which another version of the clustering could change behind a study's back.
+    world = f"{training.digest} {scored.digest} {anchors.round(3).tolist()}"
+    digest = hashlib.blake2b(world.encode(), digest_size=16).hexdigest()
     summary = (
         f"{spec.nc} classes; train {len(training.files)} pictures with {len(training.boxes)} boxes, "
         f"{options.split} {len(scored.files)} with {len(scored.boxes)}"
@@ -180,7 +185,8 @@ def autocast(device: torch.device) -> torch.autocast:
 def has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())  # no public name for it yet
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name for it yet, and none before 2.11
+    return device.type == "cpu" and supported is not None and bool(supported())
 
 
 @torch.inference_mode()
