@@ -23,7 +23,7 @@ class TrainOptions:
 
     data: str = "digits"
     model: str = "pico"
-    epochs: int = 12
+    epochs: int = 10
     imgsz: int = 96
     batch: int = 8
     seed: int = 0

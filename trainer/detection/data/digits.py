@@ -28,11 +28,11 @@ class Difficulty:
 
     side: tuple[int, int] = (96, 128)  # of a scene
     digits: tuple[int, int] = (3, 7)  # in a scene
-    height: tuple[int, int] = (32, 56)  # of a digit's 8 x 8 cells when drawn
+    height: tuple[int, int] = (36, 60)  # of a digit's 8 x 8 cells when drawn
     stretch: tuple[int, int] = (80, 115)  # width of the cells in % of their height
     overlap: int = 10  # at most this % of the smaller of two boxes
-    contrast: tuple[int, int] = (120, 165)  # of ink to the ground's mean, in luma
-    opacity: tuple[int, int] = (85, 100)  # of full ink, in %
+    contrast: tuple[int, int] = (125, 170)  # of ink to the ground's mean, in luma
+    opacity: tuple[int, int] = (90, 100)  # of full ink, in %
     tint: int = 70  # how far each channel of the ink may leave its grey
     ground: tuple[int, int] = (10, 110)  # each channel of the ground's colour
     gradient: int = 32  # how far the ground drifts across the scene, per channel
@@ -44,7 +44,7 @@ class Difficulty:
     stroke_length: tuple[int, int] = (10, 50)
     stroke_contrast: int = 90  # largest difference of each channel to the ground
     stroke_width: tuple[int, int] = (1, 3)
-    noise: int = 6  # half-width of the triangular noise on every pixel
+    noise: int = 4  # half-width of the triangular noise on every pixel
 
 
 DIFFICULTY = Difficulty()
