@@ -29,6 +29,7 @@ from studies import (
     abandon,
     claim,
     generation_of,
+    make_durable,
     storage_errors,
     suggest,
     trials_of,
@@ -112,6 +113,7 @@ class Loop:
             outcome = self.objective(trial, hyp, seed)
             with held():
                 tell(self.study, trial, outcome, seed)
+                make_durable(self.study)  # before any file tells of it
                 self.records.add_trial(trial.number)
                 self.standing = self.standing.after(outcome, is_base=is_base(trials_of(self.study)[trial.number]))
                 watcher.finished(

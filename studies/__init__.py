@@ -4,7 +4,7 @@ from studies.errors import StudyError
 from studies.persistence import BestHyp, append_row, best_of, rewrite_csv, save_best, write_atomically
 from studies.pruner import PRUNERS, AshaPruner, build_pruner
 from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
-from studies.storage import open_storage, sqlite_url, storage_errors
+from studies.storage import make_durable, open_storage, sqlite_url, storage_errors
 from studies.study import abandon, claim, finished, generation_of, open_study, requeue_lost, trials_of
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "distribution",
     "finished",
     "generation_of",
+    "make_durable",
     "open_storage",
     "open_study",
     "requeue_lost",

@@ -64,12 +64,13 @@ class World:
     def toy(self) -> Sequence[str]:
         return ("--trainer", "toy:ToyTrainer", "--data", "points", "--space", str(self.folder / "space.yaml"))
 
-    def evolve_in_python(self, **settings: Any) -> Any:
+    def evolve_in_python(self, watcher: Any = None, **settings: Any) -> Any:
         """The best hyp of a study that the library runs, without the command line."""
         from evolve import EvolveConfig, evolve
 
         paths = {"space": str(self.folder / "space.yaml"), "runs": str(self.folder / "runs")}
-        return evolve(EvolveConfig(**{"trainer": "toy:ToyTrainer", "data": "points", "epochs": 3, **paths, **settings}))
+        usual = {"trainer": "toy:ToyTrainer", "data": "points", "epochs": 3, **paths}
+        return evolve(EvolveConfig(**{**usual, **settings}), watcher)
 
     def trials(self, study: str = "points") -> list[Any]:
         import optuna

@@ -1,5 +1,6 @@
 """Studies that are stopped by Ctrl-C, killed, or run out of disk: nothing finished is lost, nothing is left behind."""
 
+import re
 import signal
 
 import pytest
@@ -63,7 +64,7 @@ def by_generation(trials):
 
 
 def test_a_disk_that_is_full_ends_the_run_with_one_sentence_and_loses_no_finished_trial(world: World):
-    process = world.start("--epochs", "3", "--generations", "500", limit_bytes=1_000_000)
+    process = world.start("--epochs", "3", "--generations", "500", limit_bytes=200_000)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == ASKED_WRONGLY, output
     assert len(errors.splitlines()) == 1
@@ -72,7 +73,8 @@ def test_a_disk_that_is_full_ends_the_run_with_one_sentence_and_loses_no_finishe
     assert len(finished) > 3
     result = world.run("--generations", str(len(finished) + 2))
     assert result.exit_code == 0
-    assert f"resumed: {len(finished)} of {len(finished) + 2} generations" in result.output
+    kept = int(re.findall(r"resumed: (\d+) of", result.output)[0])
+    assert kept in (len(finished), len(finished) + 1), "the last one may have been stored, but could not be told"
 
 
 def test_a_run_folder_serves_one_study_process_at_a_time(faulty):

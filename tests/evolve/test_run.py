@@ -3,11 +3,15 @@
 import csv
 import json
 import shlex
+import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 import yaml
 
 from evolve.config import read_config
+from evolve.watcher import Silence
 from search_spaces import load_hyp
 
 
@@ -44,6 +48,22 @@ def test_every_epoch_of_every_trial_is_a_line_of_its_metrics(world):
         assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
         assert [epoch["fitness"] for epoch in epochs] == list(trial.intermediate_values.values())
         assert epochs[-1]["map50"] == epochs[-1]["fitness"] == trial.value == trial.user_attrs["metrics"]["map50"]
+
+
+def test_a_trial_is_safe_from_a_power_cut_as_soon_as_it_is_told(world):
+    """What a power cut leaves for sure is the database without the log beside it."""
+    told, kept = [], []
+
+    class PowerCut(Silence):
+        def finished(self, outcome, standing):
+            told.append((outcome.number, outcome.state.upper()))
+            shutil.copy(world.run_folder / "study.db", world.folder / "left.db")
+            with closing(sqlite3.connect(world.folder / "left.db")) as database:
+                kept.extend(database.execute("SELECT number, state FROM trials ORDER BY number DESC LIMIT 1"))
+
+    world.evolve_in_python(watcher=PowerCut(), generations=3)
+    assert kept == told
+    assert len(told) == 3
 
 
 def test_seventeen_and_twenty_three_generations_are_the_forty_of_one_go_hyp_for_hyp(world):

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 
@@ -11,7 +12,7 @@ from optuna.storages import InMemoryStorage
 from small_study import exit_code, fork, history, in_process, open_small, run
 from sqlalchemy import text
 
-from studies import StudyError, open_storage, sqlite_url, storage_errors, trials_of
+from studies import StudyError, make_durable, open_storage, sqlite_url, storage_errors, trials_of
 
 
 def test_sqlite_is_opened_for_many_readers_and_patient_writers(tmp_path):
@@ -42,6 +43,32 @@ def test_a_study_written_to_a_file_is_read_back_as_it_was(tmp_path, space, schem
     run(study, space, 4)
     again = optuna.load_study(study_name="small", storage=open_storage(url))
     assert history(again) == history(study)
+
+
+def states_after_a_power_cut(url, folder):
+    """The trials in the database file alone, without the log that only the system may hold yet; None: not even tables."""
+    shutil.copy(url.removeprefix("sqlite:///"), folder / "left.db")
+    with sqlite3.connect(folder / "left.db") as database:
+        if not database.execute("SELECT name FROM sqlite_master WHERE name = 'trials'").fetchall():
+            return None
+        return [state for (state,) in database.execute("SELECT state FROM trials ORDER BY number")]
+
+
+def test_what_was_made_durable_outlives_a_power_cut(url, space, tmp_path):
+    study = open_small(url, space)
+    run(study, space, 2)
+    states = [trial.state.name for trial in trials_of(study)]
+    assert states_after_a_power_cut(url, tmp_path) != states, "it would prove nothing"
+    make_durable(study)
+    assert states_after_a_power_cut(url, tmp_path) == states
+
+
+@pytest.mark.parametrize("scheme", ["memory:", "journal:", "sqlite:///:memory:"])
+def test_other_storages_are_left_to_what_they_do_themselves(tmp_path, space, scheme):
+    study = open_small(f"{scheme}{tmp_path}/study" if scheme == "journal:" else scheme, space)
+    run(study, space, 1)
+    make_durable(study)
+    assert len(history(study)) == 1
 
 
 def open_when_ready(url, ready):
