@@ -12,7 +12,7 @@ from optuna import Study
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
 from evolve.paths import RunPaths
-from search_spaces import Hyp, Space, SpaceError, load_hyp, load_space
+from search_spaces import Space, SpaceError, load_hyp, load_space
 from studies import build_pruner, build_sampler, finished, open_study, sqlite_url
 from trainer import Prepared
 
@@ -46,7 +46,7 @@ def open_resumable(config: EvolveConfig, paths: RunPaths, space: Space, identity
     """Create the study or take it up where it stopped. Raises StudyError where it is not the same one."""
     base = space.defaults()
     sampler = build_sampler(config.sampler, space, seed=config.seed, n_finished=0)
-    pruner = build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=warmup_of(base, config.epochs))
+    pruner = build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=longest_warmup(space, config.epochs))
     study = open_study(
         config.study,
         config.storage or sqlite_url(paths.database),
@@ -61,10 +61,16 @@ def open_resumable(config: EvolveConfig, paths: RunPaths, space: Space, identity
     return study
 
 
-def warmup_of(base: Hyp, epochs: int) -> float:
-    """The epochs in which nothing is learned yet: those of the hyp `warmup_epochs`, in proportion below 30 epochs."""
-    warmup = base.get("warmup_epochs", 0.0)
-    return float(warmup) * min(1.0, epochs / 30) if isinstance(warmup, int | float) else 0.0
+def longest_warmup(space: Space, epochs: int) -> float:
+    """The most epochs that pass before anything is learned, whatever hyp is drawn: 0 where no hyp says.
+
+    That is the hyp `warmup_epochs`, which counts in epochs of a training of 30; shorter ones warm up in proportion.
+    """
+    name = "warmup_epochs"
+    evolving = next((param for param in space.evolving if param.name == name), None)
+    values = (evolving.choices or evolving.bounds) if evolving else (space.defaults().get(name),)
+    longest = max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
+    return longest * min(epochs, 30) / 30
 
 
 def _identify(name: str) -> str:

@@ -26,9 +26,9 @@ class AshaPruner(BasePruner):
 
     Asynchronous successive halving (Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020),
     stopping only: nothing waits, nothing is taken up again. Rungs are `rungs(...)`; steps are epochs from 1. Trials are
-    compared by their mean over the last `window` reports up to the rung that lie beyond the warm-up, ties stay, and
-    while fewer than `min_competitors` trials (itself among them) have reached a rung, all stay. Optuna's rule prunes
-    from the second trial on, before there is anything to compare with.
+    compared by their mean over the last `window` reports up to the rung, without those from within the warm-up. Ties
+    stay, and while fewer than `min_competitors` trials (itself among them) have reached a rung, all stay. Optuna's rule
+    prunes from the second trial on, before there is anything to compare with.
 
     The base is never pruned: everything is measured against it. Failed trials are no competitors, their values may be
     those of a divergence. Running ones are if they are older, so that with one worker a decision depends on nothing but
@@ -72,20 +72,20 @@ class AshaPruner(BasePruner):
         return max((rung for rung in self.rungs if before < rung <= last), default=None)
 
     def _smoothed(self, trial: FrozenTrial, rung: int) -> float:
-        """Mean of the last reports up to the first that has reached the rung."""
+        """Mean of the last reports up to the first that has reached the rung, which no warm-up outlasts."""
         values = trial.intermediate_values
         at = rung if rung in values else min(step for step in values if step >= rung)
-        steps = sorted(step for step in values if self.warmup_epochs < step <= at)[-self.window :]
+        steps = sorted(step for step in values if self.warmup_epochs <= step <= at)[-self.window :]
         return sum(values[step] for step in steps) / len(steps)
 
 
 def rungs(epochs: int, warmup_epochs: float = 0, eta: int = 2) -> tuple[int, ...]:
-    """The epochs after which trials are compared: 10 % of all but beyond the warm-up, then times eta, before the last.
+    """The epochs after which trials are compared: 10 % of all but no sooner than the warm-up ends, then times eta, before the last.
 
-    >>> rungs(12), rungs(100, warmup_epochs=3), rungs(10, warmup_epochs=2.5)
-    ((2, 4, 8), (10, 20, 40, 80), (3, 6))
+    >>> rungs(12, warmup_epochs=2), rungs(30, warmup_epochs=5), rungs(10, warmup_epochs=2.5)
+    ((2, 4, 8), (5, 10, 20), (3, 6))
     """
-    rung = max(math.ceil(FIRST_RUNG * epochs), math.floor(warmup_epochs) + 1)
+    rung = max(math.ceil(FIRST_RUNG * epochs), math.ceil(warmup_epochs))
     found = []
     while rung < epochs:
         found.append(rung)

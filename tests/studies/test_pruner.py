@@ -17,16 +17,17 @@ NEVER = None
     ("epochs", "warmup_epochs", "expected"),
     [
         (12, 0, (2, 4, 8)),
-        (12, 1, (2, 4, 8)),
-        (10, 3, (4, 8)),
-        (10, 2.5, (3, 6)),  # epoch 3 ends beyond a warm-up of two and a half
+        (12, 2, (2, 4, 8)),
+        (10, 5 / 3, (2, 4, 8)),
+        (30, 5, (5, 10, 20)),  # the warm-up has just ended then
+        (10, 2.5, (3, 6)),  # epoch 3 ends after a warm-up of two and a half
         (100, 3, (10, 20, 40, 80)),
         (8, 0, (1, 2, 4)),  # not 8: at the end there is nothing to save
         (3, 3, ()),
         (1, 0, ()),
     ],
 )
-def test_rungs_begin_at_a_tenth_but_beyond_the_warm_up_and_double(epochs, warmup_epochs, expected):
+def test_rungs_begin_at_a_tenth_but_not_within_the_warm_up_and_double(epochs, warmup_epochs, expected):
     assert rungs(epochs, warmup_epochs) == expected
 
 
@@ -98,10 +99,17 @@ def test_a_larger_eta_keeps_fewer():
 
 
 def test_reports_within_the_warm_up_are_neither_judged_nor_averaged():
-    pruner = AshaPruner(epochs=12, warmup_epochs=3)  # rungs 4 and 8
+    pruner = AshaPruner(epochs=12, warmup_epochs=3)  # rungs 3 and 6
     study = study_of(flat(0.6), flat(0.7))
-    assert pruned_at(study, [0.0, 0.0, 0.0, 0.9, *flat(0.9, 8)], pruner) is NEVER
-    assert pruned_at(study, [0.9, 0.9, 0.9, 0.1, *flat(0.9, 8)], pruner) == 4
+    assert pruned_at(study, [0.0, 0.0, *flat(0.9, 10)], pruner) is NEVER
+    assert pruned_at(study, [0.9, 0.9, 0.1, *flat(0.9, 9)], pruner) == 3
+
+
+@pytest.mark.parametrize("warmup_epochs", [0, 0.3, 1, 1.5, 2, 5, 12, 29.5, 30])
+def test_the_first_rung_has_a_report_to_judge_by_however_long_the_warm_up_is(warmup_epochs):
+    pruner = AshaPruner(epochs=30, warmup_epochs=warmup_epochs)
+    study = study_of(*[flat(0.6, 30)] * 4)
+    assert pruned_at(study, flat(0.1, 30), pruner) == next(iter(pruner.rungs), NEVER)
 
 
 def test_a_trainer_that_leaves_epochs_out_is_judged_at_its_first_report_past_a_rung():

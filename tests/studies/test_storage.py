@@ -46,7 +46,7 @@ def test_a_study_written_to_a_file_is_read_back_as_it_was(tmp_path, space, schem
 
 
 def states_after_a_power_cut(url, folder):
-    """The trials in the database file alone, without the log that only the system may hold yet; None: not even tables."""
+    """The trials in the database file alone, without the log that the disk may not hold yet; None: not even tables."""
     shutil.copy(url.removeprefix("sqlite:///"), folder / "left.db")
     with sqlite3.connect(folder / "left.db") as database:
         if not database.execute("SELECT name FROM sqlite_master WHERE name = 'trials'").fetchall():

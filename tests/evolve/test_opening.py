@@ -1,0 +1,45 @@
+"""What a study is opened with, held to the built-in space."""
+
+import pytest
+
+from evolve.config import EvolveConfig
+from evolve.opening import longest_warmup, space_of
+from studies import AshaPruner
+
+
+def longest(epochs, **settings):
+    return longest_warmup(space_of(EvolveConfig(**settings)), epochs)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup", "rungs"),
+    [
+        (10, 5 / 3, (2, 4, 8)),
+        (12, 2.0, (2, 4, 8)),
+        (30, 5.0, (5, 10, 20)),
+        (100, 5.0, (10, 20, 40, 80)),
+    ],
+)
+def test_nobody_is_judged_within_the_longest_warm_up_that_may_be_drawn(epochs, warmup, rungs):
+    """It evolves up to 5 epochs of 30, from 3."""
+    assert longest(epochs) == pytest.approx(warmup)
+    assert AshaPruner(epochs, longest(epochs)).rungs == rungs
+
+
+def test_a_warm_up_that_does_not_evolve_is_as_long_as_it_is():
+    assert longest(30, freeze=("warmup_epochs",)) == 3.0
+    assert longest(30, set={"warmup_epochs": 1.5}) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("warmup_epochs: {choices: [1, 4, 2], default: 1}", 4.0),
+        ("warmup_epochs: {choices: [none, short], default: none}", 0.0),
+        ("warmup_epochs: long", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_a_space_of_ones_own_may_say_it_in_any_way_or_not_at_all(tmp_path, line, expected):
+    (tmp_path / "space.yaml").write_text(f"lr0: {{low: 0.1, high: 1, default: 0.5}}\n{line}\n")
+    assert longest(30, space=str(tmp_path / "space.yaml")) == expected
