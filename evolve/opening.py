@@ -13,7 +13,7 @@ from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
 from evolve.paths import RunPaths
 from search_spaces import Space, SpaceError, load_hyp, load_space
-from studies import build_pruner, build_sampler, finished, open_study, sqlite_url
+from studies import build_pruner, build_sampler, open_study, sqlite_url
 from trainer import Prepared
 
 
@@ -45,9 +45,9 @@ def identity_of(config: EvolveConfig, space: Space, fitness: Fitness, prepared: 
 def open_resumable(config: EvolveConfig, paths: RunPaths, space: Space, identity: Mapping[str, Any]) -> Study:
     """Create the study or take it up where it stopped. Raises StudyError where it is not the same one."""
     base = space.defaults()
-    sampler = build_sampler(config.sampler, space, seed=config.seed, n_finished=0)
+    sampler = build_sampler(config.sampler, space, seed=config.seed)
     pruner = build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=longest_warmup(space, config.epochs))
-    study = open_study(
+    return open_study(
         config.study,
         config.storage or sqlite_url(paths.database),
         sampler=sampler,
@@ -56,9 +56,6 @@ def open_resumable(config: EvolveConfig, paths: RunPaths, space: Space, identity
         base=base,
         exclusive=config.storage is None,
     )
-    if done := finished(study):  # Optuna's samplers would repeat their first draws with the seed that they began with
-        study.sampler = build_sampler(config.sampler, space, seed=config.seed, n_finished=done)
-    return study
 
 
 def longest_warmup(space: Space, epochs: int) -> float:

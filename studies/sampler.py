@@ -90,9 +90,8 @@ class GeneticSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         self._raise_error_if_multi_objective(study)
-        entropy = [self._seed, generation_of(study, trial), zlib.crc32(param_name.encode())]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
-        return samplers.RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
+        sampler = samplers.RandomSampler(_seed_of(self._seed, study, trial, param_name))
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
         others = [other for other in trials_of(study) if other.number != trial.number and not is_lost(other)]
@@ -110,51 +109,13 @@ class GeneticSampler(BaseSampler):
             return self._operator(scored, space, rng, ())
 
 
-class Rounded(BaseSampler):
-    """Another sampler's draws, rounded as the space rounds them: a hyp file has the digits that were trained."""
-
-    def __init__(self, sampler: BaseSampler, space: Space) -> None:
-        self._sampler = sampler
-        self._params = {param.name: param for param in space.params}
-
-    def __str__(self) -> str:
-        return str(self._sampler)
-
-    def reseed_rng(self) -> None:
-        self._sampler.reseed_rng()
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        drawn = self._sampler.sample_relative(study, trial, search_space)
-        return {name: self._rounded(name, value) for name, value in drawn.items()}
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        drawn = self._sampler.sample_independent(study, trial, param_name, param_distribution)
-        return self._rounded(param_name, drawn)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-    def _rounded(self, name: str, value: Any) -> Any:
-        return self._params[name].round_value(value) if name in self._params else value
-
-
 @dataclass(frozen=True)
 class _Stock:
     """One of Optuna's samplers: how it is made from a seed, and the packages that it needs beside Optuna."""
 
     make: Callable[[int], BaseSampler]
     needs: tuple[str, ...] = ()
-    continues: bool = False  # by what it left in the storage, so that its seed must stay the same
+    counts: bool = False  # its draws in the storage: they are one sequence, of one seed
 
 
 _STOCK = {
@@ -166,15 +127,67 @@ _STOCK = {
     ),
     "random": _Stock(lambda seed: samplers.RandomSampler(seed=seed)),
 }
+
+
+class StockSampler(BaseSampler):
+    """One of Optuna's own samplers, such that a study can be resumed, and that a hyp file has the digits of the hyp.
+
+    Optuna's keep their generator in memory: in a resumed study they would repeat their first draws. Here every draw has
+    a sampler of its own, seeded by the seed, the trial's generation and the param, and so depends on nothing but these
+    and the trials so far ("cmaes": their numbers too; "qmc": how much was ever drawn). Values are rounded as the space
+    rounds them.
+    """
+
+    def __init__(self, stock: _Stock, space: Space, seed: int) -> None:
+        self._stock = stock
+        self._seed = seed
+        self._params = {param.name: param for param in space.params}
+        self._sampler = self._made(seed)
+
+    def __str__(self) -> str:
+        return str(self._sampler)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        drawn = self._drawing(study, trial, "").sample_relative(study, trial, search_space)
+        return {name: self._rounded(name, value) for name, value in drawn.items()}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        sampler = self._drawing(study, trial, param_name)
+        return self._rounded(param_name, sampler.sample_independent(study, trial, param_name, param_distribution))
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._sampler.after_trial(study, trial, state, values)
+
+    def _drawing(self, study: Study, trial: FrozenTrial, name: str) -> BaseSampler:
+        return self._sampler if self._stock.counts else self._made(_seed_of(self._seed, study, trial, name))
+
+    def _made(self, seed: int) -> BaseSampler:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return self._stock.make(seed)
+
+    def _rounded(self, name: str, value: Any) -> Any:
+        return self._params[name].round_value(value) if name in self._params else value
+
+
 _GENETIC = {"genetic": "normalised", **{name: name for name in OPERATORS}}
 SAMPLERS = (*_GENETIC, *_STOCK)
 
 
-def build_sampler(name: str, space: Space, *, seed: int, n_finished: int) -> BaseSampler:
+def build_sampler(name: str, space: Space, *, seed: int) -> BaseSampler:
     """The sampler of that name: "genetic" (that is "normalised"), "yolo", or one of Optuna's own.
 
-    Optuna's samplers keep their generator in memory, so that one with the same seed repeats its first draws when the
-    study is resumed: they are seeded with `seed + n_finished`. Raises StudyError: unknown name, missing package.
+    Raises StudyError: unknown name, missing package.
     """
     if name in _GENETIC:
         return GeneticSampler(space, seed=seed, operator=_GENETIC[name])
@@ -184,9 +197,13 @@ def build_sampler(name: str, space: Space, *, seed: int, n_finished: int) -> Bas
     stock = _STOCK[name]
     if missing := [package for package in stock.needs if find_spec(package) is None]:
         raise StudyError(f"sampler {name!r} needs a package that is not installed: pip install {' '.join(missing)}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return Rounded(stock.make(seed if stock.continues else seed + n_finished), space)
+    return StockSampler(stock, space, seed)
+
+
+def _seed_of(seed: int, study: Study, trial: FrozenTrial, name: str) -> int:
+    """The seed of one draw of one trial: another one for each param, in whatever order they are asked for."""
+    entropy = [seed, generation_of(study, trial), zlib.crc32(name.encode())]
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 @dataclass(frozen=True)

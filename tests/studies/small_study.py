@@ -30,17 +30,15 @@ def open_small(
     url: Any, space: Space, *, sampler: str = "genetic", pruner: str = "asha", seed: int = 7, exclusive: bool = True
 ) -> Study:
     """The small study at `url`, as the engine opens one."""
-    study = open_study(
+    return open_study(
         "small",
         url,
-        sampler=build_sampler(sampler, space, seed=seed, n_finished=0),
+        sampler=build_sampler(sampler, space, seed=seed),
         pruner=build_pruner(pruner, epochs=EPOCHS, warmup_epochs=1),
         identity=identity_of(space),
         base=space.defaults(),
         exclusive=exclusive,
     )
-    study.sampler = build_sampler(sampler, space, seed=seed, n_finished=finished(study))
-    return study
 
 
 def fitness(hyp: Hyp, epoch: int) -> float:

@@ -9,7 +9,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState, create_trial
-from small_study import attrs, fitness, open_small, run
+from small_study import attrs, fitness, history, open_small, run
 
 from search_spaces import Param, Space, dump_hyp
 from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, distribution, suggest, trials_of
@@ -250,19 +250,27 @@ def test_hyperband_hides_no_trial_from_it(space):
 # by name
 
 
-def test_a_resumed_study_does_not_repeat_the_draws_of_its_first_run(space):
-    for sampler in ("tpe", "random", "qmc", "cmaes", "gp"):
-        study = open_small("memory:", space, sampler=sampler, pruner="none")
-        run(study, space, 4)
-        study.sampler = build_sampler(sampler, space, seed=7, n_finished=4)
-        run(study, space, 8)
-        hyps = [tuple(hyp_of(trial).values()) for trial in trials_of(study)]
-        assert len(set(hyps)) == 8, sampler
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "cmaes", "gp"])
+def test_optunas_samplers_go_on_in_a_resumed_study_as_if_it_had_never_stopped(space, sampler):
+    straight, resumed = (open_small("memory:", space, sampler=sampler, pruner="none") for _ in range(2))
+    run(straight, space, 18)
+    for total in (13, 18):  # beyond the start-up of TPE and GP
+        resumed.sampler = build_sampler(sampler, space, seed=7)
+        run(resumed, space, total)
+    assert history(resumed) == history(straight)
+    assert len({tuple(hyp_of(trial).values()) for trial in trials_of(straight)}) > 13  # GP asks for what failed again
+
+
+def test_optunas_samplers_draw_by_the_seed(space):
+    first, second = (open_small("memory:", space, sampler="random", seed=seed) for seed in (1, 2))
+    for study in (first, second):
+        run(study, space, 3)
+    assert hyp_of(trials_of(first)[1]) != hyp_of(trials_of(second)[1])
 
 
 def test_an_unknown_sampler_or_operator_is_refused_with_the_one_that_was_meant(space):
     with pytest.raises(StudyError, match=r"unknown sampler 'genetics' \(did you mean 'genetic'\?\); known: genetic, "):
-        build_sampler("genetics", space, seed=0, n_finished=0)
+        build_sampler("genetics", space, seed=0)
     with pytest.raises(StudyError, match=r"unknown operator 'normalized' \(did you mean 'normalised'\?\)"):
         GeneticSampler(space, operator="normalized")
 
@@ -270,4 +278,4 @@ def test_an_unknown_sampler_or_operator_is_refused_with_the_one_that_was_meant(s
 def test_a_package_that_a_sampler_lacks_is_named_with_the_command_that_installs_it(space, monkeypatch):
     monkeypatch.setitem(sys.modules, "cmaes", None)  # as if it were not installed
     with pytest.raises(StudyError, match="sampler 'cmaes' needs a package that is not installed: pip install cmaes"):
-        build_sampler("cmaes", space, seed=0, n_finished=0)
+        build_sampler("cmaes", space, seed=0)

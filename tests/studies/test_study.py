@@ -156,20 +156,23 @@ def test_17_and_23_trials_resumed_equal_40_straight_hyp_for_hyp(tmp_path, space,
     assert {"COMPLETE", "PRUNED", "FAIL"} == set(states(straight))  # or the test would show little
 
 
-def run_and_die(url, space, point, number):
-    run(open_small(url, space), space, 99, at=lambda here, trial: here == point and trial >= number and kill_me())
+def run_and_die(url, space, sampler, point, number):
+    study = open_small(url, space, sampler=sampler)
+    run(study, space, 99, at=lambda here, trial: here == point and trial >= number and kill_me())
 
 
 POINTS = ["asked", "claimed", "half suggested", "suggested", "epoch 1", "told"]
 
 
-@pytest.mark.parametrize("points", [POINTS, POINTS[::-1]])
-def test_a_study_killed_at_every_point_equals_one_that_never_stopped(url, space, points):
-    straight = open_small("memory:", space)
+@pytest.mark.parametrize(
+    ("sampler", "points"), [("genetic", POINTS), ("genetic", POINTS[::-1]), ("tpe", POINTS), ("random", POINTS[::-1])]
+)
+def test_a_study_killed_at_every_point_equals_one_that_never_stopped(url, space, sampler, points):
+    straight = open_small("memory:", space, sampler=sampler)
     run(straight, space, 12)
     for number, point in zip((0, 1, 4, 7, 11, 13), points, strict=True):
-        assert exit_code(in_process(run_and_die, url, space, point, number)) == -9
-    resumed = open_small(url, space)
+        assert exit_code(in_process(run_and_die, url, space, sampler, point, number)) == -9
+    resumed = open_small(url, space, sampler=sampler)
     run(resumed, space, 12)
     assert history(resumed) == history(straight)
     lost = [trial.number for trial in trials_of(resumed) if not counts(trial)]
