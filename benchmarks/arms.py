@@ -74,7 +74,7 @@ def train_arms(arms: Sequence[Arm], seeds: Sequence[int], *, trainer: str = "det
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
     """Options of a training by name; what is not given is as `evolve run` has it."""
-    usual = EvolveConfig()
+    usual = EvolveConfig().train_options()
     for name in names:
         default = getattr(usual, name)
         parser.add_argument(f"--{name}", type=type(default), default=default, help="default: %(default)s")

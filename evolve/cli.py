@@ -15,7 +15,7 @@ from evolve.standing import NoResult
 from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
 from trainer import DataError, TrainerError
 
-DEFAULTS = EvolveConfig()
+DEFAULTS = {**vars(EvolveConfig()), **vars(EvolveConfig().train_options())}
 NOTHING_COMPLETED, ASKED_WRONGLY, INTERRUPTED = 1, 2, 130
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -61,7 +61,7 @@ def _sentence(error: Exception) -> str:
 
 def setting(name: str, text: str, **more: Any) -> Decorator:
     """The flag of one field of EvolveConfig: its default is shown, and None tells that it was not given."""
-    default = getattr(DEFAULTS, name)
+    default = DEFAULTS[name]
     own = f"; {OWN_DATA[name]} with --data of your own" if name in OWN_DATA else ""
     shown = "" if default in (None, "", ()) or default == {} else f"  [default: {default}{own}]"
     more = {"type": int if isinstance(default, int) else str, **more}
@@ -152,7 +152,7 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 
 @cli.command()
 @click.argument("study", required=False)
-@click.option("--runs", default=DEFAULTS.runs, show_default=True, help="Folder of the run folders.")
+@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
 @click.option(
     "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
 )

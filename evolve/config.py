@@ -20,7 +20,7 @@ MASK = "***"
 
 _OPTIONS = TrainOptions()
 OWN_DATA: Mapping[str, Any] = {"model": "nano", "imgsz": 320}
-"""Defaults for a data set of one's own: those of the fields serve the small pictures of the built-in one."""
+"""Defaults for a data set of one's own: those of TrainOptions serve the small pictures of the built-in one."""
 
 
 class ConfigError(Exception):
@@ -29,12 +29,15 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class EvolveConfig:
-    """Everything that `evolve run` can be told. Its fields' names are the keys of evolve.yaml and the flags."""
+    """Everything that `evolve run` can be told. Its fields' names are the keys of evolve.yaml and the flags.
+
+    While they are not given, `model`, `imgsz` and `study` depend on the data: `complete` fills them in.
+    """
 
     data: str = _OPTIONS.data
-    model: str = _OPTIONS.model
+    model: str | None = None
     epochs: int = _OPTIONS.epochs
-    imgsz: int = _OPTIONS.imgsz
+    imgsz: int | None = None
     batch: int = _OPTIONS.batch
     device: str = _OPTIONS.device
     optimizer: str = _OPTIONS.optimizer
@@ -59,17 +62,14 @@ class EvolveConfig:
     def train_options(self) -> TrainOptions:
         """What all trainings of the study have in common; `seed` is the study's, each trial adds its generation."""
         shared = {option.name for option in dataclasses.fields(TrainOptions)} & vars(self).keys()
-        return TrainOptions(**{name: getattr(self, name) for name in shared})
+        given = {name: value for name in shared if (value := getattr(self, name)) is not None}
+        suited = {} if self.data == _OPTIONS.data else OWN_DATA
+        return TrainOptions(**{**suited, **given})
 
 
 def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> EvolveConfig:
-    """Defaults < the file at `path` < flags (those that are None were not given), completed. Raises ConfigError.
-
-    The defaults of a data set that is not built in are OWN_DATA's where it has one.
-    """
+    """Defaults < the file at `path` < flags (those that are None were not given), completed. Raises ConfigError."""
     given = {**(read_config(path) if path else {}), **{key: value for key, value in flags.items() if value is not None}}
-    if given.get("data", _OPTIONS.data) != _OPTIONS.data:
-        given = {**OWN_DATA, **given}
     config = EvolveConfig(**given)
     if config.storage and MASK in config.storage:
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
@@ -79,12 +79,15 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
 def complete(config: EvolveConfig) -> EvolveConfig:
     """The same configuration as it means the same from any folder, checked. Raises ConfigError.
 
-    What names an existing file becomes an absolute path, and a study without a name takes that of its data.
+    What names an existing file becomes an absolute path, a study without a name takes that of its data, and a model or
+    an image size that was not given is the one that suits the data.
     """
+    options = config.train_options()
     config = dataclasses.replace(
         config,
         data=_absolute(config.data),
-        model=_absolute(config.model),
+        model=_absolute(options.model),
+        imgsz=options.imgsz,
         space=_absolute(config.space),
         hyp=_absolute(config.hyp) if config.hyp else None,
         runs=str(Path(config.runs).absolute()),

@@ -37,7 +37,7 @@ def identity_of(config: EvolveConfig, space: Space, fitness: Fitness, prepared: 
         "space": space.to_dict(),
         "fitness": str(fitness),
         "data": prepared.digest,
-        "model": _identify(config.model),
+        "model": _identify(config.train_options().model),
         **{name: getattr(config, name) for name in same},
     }
 

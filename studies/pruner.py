@@ -80,7 +80,7 @@ class AshaPruner(BasePruner):
 
 
 def rungs(epochs: int, warmup_epochs: float = 0, eta: int = 2) -> tuple[int, ...]:
-    """The epochs after which trials are compared: 10 % of all but not within the warm-up, then times eta, before the last.
+    """After which epochs trials are compared: 10 % of all but not within the warm-up, then times eta, before the last.
 
     >>> rungs(12, warmup_epochs=2), rungs(30, warmup_epochs=5), rungs(10, warmup_epochs=2.5)
     ((2, 4, 8), (5, 10, 20), (3, 6))

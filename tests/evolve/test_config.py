@@ -1,7 +1,9 @@
 """Defaults, then the file, then the flags; what is wrong is told; what was resolved can be read again."""
 
 import pytest
+from click.testing import CliRunner
 
+from evolve.cli import cli
 from evolve.config import ConfigError, EvolveConfig, complete, dump_config, mask_secrets, read_config, resolve_config
 
 
@@ -137,8 +139,23 @@ def test_completing_a_configuration_twice_changes_nothing():
     assert complete(once) == once
 
 
-def test_a_data_set_of_ones_own_gets_the_larger_model_and_size_unless_told_otherwise():
-    assert (resolve_config({}).model, resolve_config({}).imgsz) == ("pico", 96)
-    own = resolve_config({"data": "cells.yaml"})
-    assert (own.model, own.imgsz) == ("nano", 320)
-    assert resolve_config({"data": "cells.yaml", "imgsz": 160}).imgsz == 160
+@pytest.mark.parametrize("resolved", [resolve_config, lambda settings: complete(EvolveConfig(**settings))])
+def test_a_data_set_of_ones_own_gets_the_larger_model_and_size_unless_told_otherwise(resolved, tmp_path):
+    def chosen(**settings):
+        config = resolved(settings)
+        assert read_config(write(tmp_path, dump_config(config))).items() >= {"model": config.model}.items()
+        options = config.train_options()
+        assert (options.model, options.imgsz) == (config.model, config.imgsz)
+        return config.model, config.imgsz
+
+    assert chosen() == ("pico", 96)
+    assert chosen(data="cells.yaml") == ("nano", 320)
+    assert chosen(data="cells.yaml", imgsz=160) == ("nano", 160)
+    assert chosen(data="cells.yaml", model="pico") == ("pico", 320)
+    assert chosen(imgsz=64) == ("pico", 64)
+
+
+def test_the_help_shows_the_defaults_for_both_kinds_of_data():
+    told = " ".join(CliRunner().invoke(cli, ["run", "--help"]).output.split())
+    assert "[default: pico; nano with --data of your own]" in told
+    assert "[default: 96; 320 with --data of your own]" in told
