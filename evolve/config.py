@@ -58,6 +58,7 @@ class EvolveConfig:
     runs: str = "runs"
     storage: str | None = None
     max_failures: int = 10
+    trial_timeout: int | None = None
 
     def train_options(self) -> TrainOptions:
         """What all trainings of the study have in common; `seed` is the study's, each trial adds its generation."""
@@ -145,6 +146,8 @@ def _check(config: EvolveConfig) -> None:
         if getattr(config, name) < least:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
+    if config.trial_timeout is not None and config.trial_timeout < 1:
+        raise ConfigError(f"--trial-timeout is {config.trial_timeout}; it has to be at least 1 second")
     for name in ("threads", "seed"):
         if getattr(config, name) < 0:
             raise ConfigError(f"--{name} is {getattr(config, name)}; it cannot be negative")

@@ -17,10 +17,9 @@ from evolve.objective import Objective
 from evolve.opening import identity_of, open_resumable, space_of
 from evolve.outcomes import change_of, standing_of, tell
 from evolve.paths import RunPaths
-from evolve.plugins import resolve
 from evolve.records import Records, train_command
 from evolve.standing import NoResult, Standing
-from evolve.training import check_understood
+from evolve.training import check_understood, process_trainer
 from evolve.watcher import Ended, Opened, Silence, Watcher
 from search_spaces import Space
 from studies import (
@@ -36,7 +35,6 @@ from studies import (
     write_atomically,
 )
 from studies.study import is_base
-from trainer.process import ProcessTrainer
 
 
 def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
@@ -51,11 +49,10 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     space = space_of(config)
     fitness = Fitness.parse(config.fitness)
     paths = RunPaths(Path(config.runs) / config.study)
-    trainer_spec = resolve("trainer", config.trainer)
     with (
         sole_use(paths),
         Interrupts() as interrupts,
-        closing(ProcessTrainer(trainer_spec, threads=config.threads, log=paths.worker_log)) as trainer,
+        closing(process_trainer(config, paths.worker_log)) as trainer,
         storage_errors(config.storage or str(paths.database)),
     ):
         watcher.preparing(config.data)

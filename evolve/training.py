@@ -26,6 +26,12 @@ def check_understood(names: Iterable[str], known: frozenset[str] | None, trainer
             raise SpaceError(f"the trainer {trainer} does not understand {name!r}{did_you_mean(name, sorted(known))}")
 
 
+def process_trainer(config: EvolveConfig, log: Path) -> ProcessTrainer:
+    """The trainer that was asked for, in a process of its own that starts at the first question. Raises ConfigError."""
+    spec = resolve("trainer", config.trainer)
+    return ProcessTrainer(spec, threads=config.threads, log=log, timeout_s=config.trial_timeout)
+
+
 def train_and_tell(
     config: EvolveConfig, options: TrainOptions, seeds: Sequence[int], folder: Path | None
 ) -> Iterator[str]:
@@ -40,8 +46,7 @@ def train_and_tell(
         stack.enter_context(Interrupts())
         home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evolve-train-")))
         home.mkdir(parents=True, exist_ok=True)
-        process = ProcessTrainer(resolve("trainer", config.trainer), threads=options.threads, log=home / "worker.log")
-        trainer = stack.enter_context(closing(process))
+        trainer = stack.enter_context(closing(process_trainer(config, home / "worker.log")))
         check_understood(hyp, trainer.hyps, config.trainer)
         prepared = trainer.prepare(options)
         yield from (prepared.summary, *(f"warning: {warning}" for warning in prepared.warnings))

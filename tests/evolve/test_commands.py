@@ -127,6 +127,13 @@ def test_train_tells_what_went_wrong(world: World, hyp, code, sentence):
     assert sentence in result.stderr
 
 
+def test_train_ends_a_training_that_falls_silent(world: World):
+    (world.folder / "hyp.yaml").write_text("fault: sleep\nfault_epoch: 2\n")
+    result = train(world, "--hyp", "hyp.yaml", "--trial-timeout", "1")
+    assert result.exit_code == 1
+    assert "was ended because nothing came from it for 1 s in epoch 2" in result.stderr
+
+
 def test_python_m_evolve_is_evolve():
     shown = subprocess.check_output([sys.executable, "-m", "evolve", "--version"], cwd=ROOT, text=True)
     assert shown == f"evolve {evolve.__version__}\n"

@@ -88,6 +88,7 @@ def test_an_empty_file_and_whole_floats_are_taken(tmp_path):
         ({"generations": -5}, "--generations is -5; it has to be at least 1"),
         ({"epochs": 0}, "--epochs is 0"),
         ({"max_failures": 0}, "--max-failures is 0"),
+        ({"trial_timeout": 0}, "--trial-timeout is 0; it has to be at least 1 second"),
         ({"seed": -1}, "--seed is -1; it cannot be negative"),
         ({"study": "../other"}, "'../other' cannot name a study"),
         ({"study": ".hidden"}, "'.hidden' cannot name a study"),

@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 import yaml
+from small_world import SPACE, is_running
 
 from evolve.config import read_config
 from evolve.watcher import Silence
@@ -134,6 +135,22 @@ def test_a_training_that_breaks_costs_its_trial_and_not_the_study(faulty, fault)
         assert trial.value is None
         assert trial.user_attrs["failure"] in result.output
     assert {trial.state.name for trial in trials if trial not in broken} == {"COMPLETE"}
+
+
+def test_a_training_that_falls_silent_is_ended_and_has_failed(faulty):
+    """Its own child, which holds nothing of ours, is ended with it: both are in one process group."""
+    (faulty.folder / "space.yaml").write_text(SPACE + 'fault: {choices: ["", "program"], default: ""}\n')
+    result = faulty.run("--sampler", "random", "--seed", "1", "--generations", "5", "--trial-timeout", "1")
+    assert result.exit_code == 0, result.output
+    silent = [trial for trial in faulty.trials() if trial.params["fault"]]
+    assert 0 < len(silent) < 5
+    for trial in silent:
+        assert trial.state.name == "FAIL"
+        told = "the training process was ended because nothing came from it for 1 s in epoch 1"
+        assert trial.user_attrs["failure"].startswith(told)
+        assert f"failed    fitness       -  epochs   0/3" in result.output
+        program = faulty.run_folder / "trials" / f"{trial.number:05}" / "program"
+        assert not is_running(int(program.read_text()))
 
 
 def test_failures_in_a_row_end_the_study_with_the_reason_of_the_last(faulty):
