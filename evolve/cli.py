@@ -102,9 +102,7 @@ training_options = together(
     setting("threads", "CPU threads of a training; 0 takes every core."),
     setting("seed", "Seed of everything random."),
     setting("trainer", "Trainer by name, or module:attr of one of your own."),
-    setting(
-        "trial_timeout", "End a training that is silent for so long.  [default: never]", metavar="SECONDS", type=int
-    ),
+    setting("trial_timeout", "Fail what brings no epoch for so long.  [default: never]", metavar="SECONDS", type=int),
 )
 fitness_option = setting("fitness", "The one number: weights of precision, recall, map50, map50_95.")
 space_options = together(

@@ -49,10 +49,11 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     space = space_of(config)
     fitness = Fitness.parse(config.fitness)
     paths = RunPaths(Path(config.runs) / config.study)
+    trainer = process_trainer(config, paths.worker_log)
     with (
         sole_use(paths),
         Interrupts() as interrupts,
-        closing(process_trainer(config, paths.worker_log)) as trainer,
+        closing(trainer),
         storage_errors(config.storage or str(paths.database)),
     ):
         watcher.preparing(config.data)

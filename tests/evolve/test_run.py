@@ -148,7 +148,7 @@ def test_a_training_that_falls_silent_is_ended_and_has_failed(faulty):
         assert trial.state.name == "FAIL"
         told = "the training process was ended because nothing came from it for 1 s in epoch 1"
         assert trial.user_attrs["failure"].startswith(told)
-        assert f"failed    fitness       -  epochs   0/3" in result.output
+        assert "failed    fitness       -  epochs   0/3" in result.output
         program = faulty.run_folder / "trials" / f"{trial.number:05}" / "program"
         assert not is_running(int(program.read_text()))
 
