@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 import shlex
@@ -91,10 +90,9 @@ def provenance(config: EvolveConfig, hyp_file: Path) -> dict[str, str]:
     names = ("data", "model", "epochs", "imgsz", "batch", "optimizer", "schedule", "device", "trainer", "seed")
     return {
         **{name: str(getattr(config, name)) for name in names},
-        "search": f"{config.sampler}, {config.pruner}, {config.generations} generations",
+        "search": f"{config.sampler}, {config.pruner}",
         "maximised": config.fitness,
         "version": f"evolve {evolve.__version__}",
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(train_command(config, hyp_file)),
     }
 

@@ -10,14 +10,15 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from optuna import Study, Trial
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces import Hyp, Space, Value, dump_hyp
+from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
 from studies.study import (
     EPOCHS,
     METRICS,
@@ -42,7 +43,7 @@ class BestHyp:
     """The hyp of the best COMPLETE trial: every param and fixed value in the space's order.
 
     `metrics` are those of its last epoch, `seed` is that of its training. `base_fitness` is None while the base has not
-    completed.
+    completed. `found` is when the trial ended, in UTC.
     """
 
     hyp: Hyp
@@ -53,6 +54,7 @@ class BestHyp:
     study: str
     seed: int | None = None
     base_fitness: float | None = None
+    found: datetime | None = field(default=None, compare=False)
 
 
 def best_of(study: Study, space: Space) -> BestHyp | None:
@@ -82,15 +84,18 @@ def best_of(study: Study, space: Space) -> BestHyp | None:
         base_fitness=next(
             (fitness[trial.number] for trial in trials if is_base(trial) and trial.number in fitness), None
         ),
+        found=trial.datetime_complete.astimezone(UTC) if trial.datetime_complete else None,  # Optuna's is local time
     )
 
 
 def save_best(path: Path, best: BestHyp, provenance: Mapping[str, str]) -> None:
     """Replace the hyp file at `path` by this hyp, below a header of comments; raises OSError.
 
-    `provenance` goes into the header line by line: data, epochs, imgsz, model, optimizer, version, date, command ...
+    `provenance` goes into the header line by line: data, epochs, imgsz, model, optimizer, version, command ... A file
+    that is this best already is left as it is: its provenance and its age are those of the day when it was found.
     """
-    write_atomically(path, dump_hyp(best.hyp, header=_header(best, provenance)))
+    if not _is_of(path, best):
+        write_atomically(path, dump_hyp(best.hyp, header=_header(best, provenance)))
 
 
 def rewrite_csv(path: Path, study: Study, space: Space) -> None:
@@ -133,12 +138,24 @@ def write_atomically(path: Path, text: str) -> None:
     _sync_folder(path.parent)
 
 
+def _is_of(path: Path, best: BestHyp) -> bool:
+    """Whether the file has this hyp, and what its header says of fitness, metrics, trial, study and date."""
+    try:
+        lines = {" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()}
+        held = load_hyp(path)
+    except (OSError, UnicodeDecodeError, SpaceError):
+        return False
+    told = {" ".join(f"# {line}".split()) for line in _header(best, {})}
+    return told <= lines and list(held.items()) == list(best.hyp.items())
+
+
 def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
     entries = {
         "fitness": f"{best.fitness:.6g}" + _against_base(best),
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in best.metrics.items()) or "none",
         "trial": f"{best.number}" + (f" (training seed {best.seed})" if best.seed is not None else ""),
         "study": best.study,
+        **({"date": best.found.strftime("%Y-%m-%d %H:%M UTC")} if best.found else {}),
         **provenance,
     }
     width = max(map(len, entries))

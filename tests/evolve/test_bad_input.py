@@ -65,8 +65,9 @@ def test_one_sentence_and_exit_code_2(world: World, arguments, sentence):
 
 
 def test_what_was_mistyped_leaves_no_run_folder_but_a_log_that_says_something_stays(world: World):
-    world.run("--set", "lr0=99")
-    assert not (world.folder / "runs").exists()
+    for arguments in (["--set", "lr0=99"], ["--trainer", "detectoin"]):
+        world.run(*arguments)
+        assert not (world.folder / "runs").exists()
     world.run("--trainer", "nowhere:Toy")
     assert list((world.folder / "runs").iterdir()) == []
     world.run("--data", "pints")

@@ -26,6 +26,7 @@ def test_best_as_yaml_is_a_hyp_file(world: World):
 def test_best_takes_the_study_that_improved_last_or_a_run_folder(world: World):
     world.run("--generations", "1", "--set", "momentum=0.1", "--study", "older")
     world.run("--generations", "1", "--set", "momentum=0.2", "--study", "newer")
+    world.run("--generations", "1", "--set", "momentum=0.1", "--study", "older", "--sampler", "yolo")  # nothing to do
     assert yaml.safe_load(world.evolve("best", "--yaml").output)["momentum"] == 0.2
     assert yaml.safe_load(world.evolve("best", "--yaml", "runs/older/").output)["momentum"] == 0.1
 

@@ -187,6 +187,15 @@ def test_the_files_are_brought_in_line_with_the_study_when_it_is_opened(world):
     assert (load_hyp(hyp), table.read_text()) == before
 
 
+def test_a_study_that_goes_on_without_finding_better_leaves_the_hyp_file_as_it_was(world):
+    world.run("--generations", "1", "--fitness", "map50=1")
+    hyp = world.run_folder / "best" / "hyp.yaml"
+    before = hyp.read_bytes(), hyp.stat().st_mtime_ns
+    world.run("--generations", "2", "--fitness", "map50=1", "--pruner", "none", "--sampler", "yolo")
+    assert [trial.value for trial in world.trials()] == sorted((t.value for t in world.trials()), reverse=True)
+    assert (hyp.read_bytes(), hyp.stat().st_mtime_ns) == before
+
+
 def test_the_printed_command_trains_with_the_best_hyp(world):
     printed = world.run("--fitness", "recall=1").output.partition("train with it: ")[2]
     result = world.evolve(*shlex.split(printed)[1:])

@@ -4,6 +4,8 @@ import math
 import os
 import resource
 import signal
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import optuna
@@ -119,6 +121,46 @@ def test_the_header_says_where_the_hyp_comes_from(tmp_path, space):
         f"# train with it  {command}",
         "#",
     ]
+
+
+def test_the_header_has_the_date_of_the_trial_and_a_file_that_says_the_same_is_left_alone(tmp_path, space):
+    study = open_small("memory:", space)
+    run(study, space, 1)
+    path, best = tmp_path / "hyp.yaml", best_of(study, space)
+    save_best(path, best, {"version": "1"})
+    ended = trials_of(study)[0].datetime_complete.timestamp()
+    assert f"# date     {datetime.fromtimestamp(ended, UTC):%Y-%m-%d %H:%M} UTC" in path.read_text()
+    whole = path.read_text()
+    save_best(path, best, {"version": "2"})
+    assert path.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"fitness": 0.5},
+        {"metrics": {"map50": 0.9}},
+        {"number": 3},
+        {"seed": 3},
+        {"base_fitness": 0.3},
+        {"hyp": {"x": 0.5}},
+        {"found": datetime(2025, 1, 2, tzinfo=UTC)},
+    ],
+)
+def test_a_file_that_says_anything_else_is_replaced(tmp_path, other):
+    best = BestHyp({"x": 0.0}, 0.4, {"map50": 0.4}, 2, 2, "line", 2, 0.2, datetime(2025, 1, 1, tzinfo=UTC))
+    save_best(tmp_path / "hyp.yaml", best, {})
+    before = (tmp_path / "hyp.yaml").read_text()
+    save_best(tmp_path / "hyp.yaml", replace(best, **other), {})
+    assert (tmp_path / "hyp.yaml").read_text() != before
+
+
+@pytest.mark.parametrize("torn", ["", "# The best hyp", "x: [0", "\udcff"])
+def test_a_file_that_is_torn_is_replaced(tmp_path, torn):
+    best = BestHyp({"x": 0.0}, 0.4, {}, 2, 2, "line")
+    (tmp_path / "hyp.yaml").write_bytes(torn.encode(errors="surrogateescape"))
+    save_best(tmp_path / "hyp.yaml", best, {})
+    assert load_hyp(tmp_path / "hyp.yaml") == {"x": 0.0}
 
 
 # the table
