@@ -39,11 +39,13 @@ def find_study(name: str | None, runs: Path, storage: str | None = None) -> Foun
     url = kept_in or sqlite_url(paths.database)
     with storage_errors(url):
         try:
-            study = optuna.load_study(study_name=study_name, storage=open_storage(url))
+            study = optuna.load_study(study_name=study_name, storage=open_storage(url, read_only=True))
         except KeyError:
             raise StudyError(f"there is no study {study_name} in its storage") from None
-        space = Space.from_dict(study.user_attrs[IDENTITY]["space"])
-        return Found(paths, study.user_attrs[BASE], best_of(study, space))
+        noted = study.user_attrs
+        if IDENTITY not in noted:
+            raise StudyError(f"the study {study_name} was not made by evolve, or its making was cut short")
+        return Found(paths, noted[BASE], best_of(study, Space.from_dict(noted[IDENTITY]["space"])))
 
 
 def _folder(name: str | None, runs: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
@@ -32,6 +33,7 @@ _HINTS = {  # what the database says, and what its user can do
     "readonly database": "it cannot be written to; check the permissions of the file and of its folder",
     "disk is full": "the disk is full; free some space and run the same command again, no finished trial is lost",
     "disk I/O error": "the disk does not take what is written; check its free space, quota and health",
+    "no such table": "no study has been stored in it yet",
     "database is locked": f"another process has kept it locked for {BUSY_TIMEOUT_S} seconds",
     "no longer compatible": "another version of Optuna made it; 'optuna storage upgrade --storage URL' converts it",
 }
@@ -42,12 +44,14 @@ def sqlite_url(path: Path) -> str:
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 
-def open_storage(url: str) -> BaseStorage:
+def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
     """The storage behind a URL; SQLite and journal files are created where there are none.
 
     `sqlite:///PATH` is the default of every study: a file in WAL mode that any number of processes of one machine may
     share. `journal:PATH` suits network file systems, on which SQLite's locks do not work. Any other URL that SQLAlchemy
     knows (postgresql://, mysql://) serves several machines. `memory:` is gone when the process ends.
+
+    `read_only` of an SQLite file creates nothing, waits for nobody who writes, and needs no right to write.
 
     Raises StudyError, within about ten seconds where the driver takes a timeout: unknown scheme, missing driver, no
     answer, no SQLite database, folder not writable. Passwords are not shown.
@@ -59,7 +63,7 @@ def open_storage(url: str) -> BaseStorage:
         if scheme == "journal" and rest:
             return _open_journal(Path(rest))
         with storage_errors(url):
-            return _open_database(url)
+            return _open_database(url, read_only)
     except ModuleNotFoundError as error:
         package = _PACKAGES.get(error.name or "", error.name)
         raise StudyError(
@@ -91,14 +95,17 @@ def storage_errors(url: str = "") -> Iterator[None]:
         raise _unusable(url, error) from error
 
 
-def _open_database(url: str) -> BaseStorage:
+def _open_database(url: str, read_only: bool) -> BaseStorage:
     parsed = _parse(url)
     if parsed.get_backend_name() != "sqlite":
         return _connect(url, {"pool_pre_ping": True, "connect_args": _connect_args(parsed)})
     if not parsed.database or parsed.database == ":memory:":
         return _connect(url, {})
+    arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    if read_only and "uri" not in parsed.query:
+        return _connect(_read_only_url(Path(parsed.database)), arguments, skip_table_creation=True)
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    storage = _connect(url, {"connect_args": {"timeout": BUSY_TIMEOUT_S}})
+    storage = _connect(url, arguments)
     event.listen(storage.engine, "connect", _configure_sqlite)
     event.listen(storage.engine, "begin", _begin_immediate)
     storage.engine.dispose()  # the connections so far were made without these
@@ -115,12 +122,21 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _connect(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
+def _read_only_url(path: Path) -> str:
+    """The URL by which SQLite opens a file for reading only. Raises OSError where there is none."""
+    path = path.resolve(strict=True)
+    query = {"mode": "ro", "uri": "true"}
+    if not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+        query["immutable"] = "1"  # SQLite would make a log to read by; where nobody has one, nobody writes
+    return URL.create("sqlite", database=path.as_uri(), query=query).render_as_string()
+
+
+def _connect(url: str, engine_kwargs: dict[str, Any], **more: Any) -> RDBStorage:
     """Optuna's storage; tried again while another process creates the same tables, which Optuna does without a lock."""
     escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls url.format()
     for _ in range(CREATION_TRIES):
         try:
-            return RDBStorage(escaped, engine_kwargs)
+            return RDBStorage(escaped, engine_kwargs, **more)
         except ImportError as error:
             raise error.__cause__ or error from None
         except RuntimeError as error:  # tables of another version of Optuna

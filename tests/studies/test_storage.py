@@ -45,6 +45,24 @@ def test_a_study_written_to_a_file_is_read_back_as_it_was(tmp_path, space, schem
     assert history(again) == history(study)
 
 
+@pytest.mark.parametrize("name", ["study.db", "100%41 what?.db", "#1 {x}&mode=rw.db"])
+def test_who_only_reads_sees_everything_and_can_write_nothing(tmp_path, space, name):
+    url = sqlite_url(tmp_path / name)
+    study = open_small(url, space)
+    run(study, space, 2)
+    reader = optuna.load_study(study_name="small", storage=open_storage(url, read_only=True))
+    run(study, space, 3)
+    assert history(reader) == history(study)
+    with pytest.raises(StudyError, match="it cannot be written to"), storage_errors(url):
+        reader.set_user_attr("key", "value")
+
+
+def test_who_only_reads_makes_no_file(tmp_path):
+    with pytest.raises(StudyError, match="folder: No such file or directory"):
+        open_storage(sqlite_url(tmp_path / "folder" / "study.db"), read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def states_after_a_power_cut(url, folder):
     """The trials in the database file alone, without the log that the disk may not hold yet; None: not even tables."""
     shutil.copy(url.removeprefix("sqlite:///"), folder / "left.db")
