@@ -15,7 +15,7 @@ from evolve.fitness import METRICS, Fitness
 from evolve.interrupts import Interrupts
 from evolve.plugins import resolve
 from search_spaces import SpaceError, load_hyp
-from trainer import EpochMetrics, TrainJob, TrainOptions
+from trainer import EpochMetrics, TrainerError, TrainJob, TrainOptions
 from trainer.process import ProcessTrainer
 
 
@@ -54,8 +54,11 @@ def train_and_tell(
             workdir = home / f"seed-{seed}"
             workdir.mkdir(exist_ok=True)
             job = TrainJob(hyp, dataclasses.replace(options, seed=seed), workdir)
+            metrics = None
             for metrics in trainer.train(job):
                 yield _epoch_line(seed, metrics, options.epochs, fitness)
+            if metrics is None:
+                raise TrainerError("the trainer ended without an epoch")
             last.append(metrics)
     yield from _summary(last, fitness, options.split)
 

@@ -1,8 +1,14 @@
 """The commands beside `run`: what they print, and what they say where there is nothing."""
 
+import ctypes
+import multiprocessing
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
+import optuna
 import pytest
 import yaml
 from small_world import ROOT, World
@@ -36,16 +42,66 @@ def test_best_takes_the_study_that_improved_last_or_a_run_folder(world: World):
     [
         (["pionts"], 2, "there is no study 'pionts' in runs (did you mean 'points'?)"),
         (["--runs", "nowhere"], 2, "there is no study in nowhere"),
-        (["points", "--storage", "sqlite:///other.db"], 2, "there is no study points in its storage"),
+        (["points", "--storage", "sqlite:///none.db"], 2, "none.db: No such file or directory"),
+        (
+            ["points", "--storage", "sqlite:///empty.db"],
+            2,
+            "empty.db cannot be used: no study has been stored",
+        ),
+        (["points", "--storage", "sqlite:///runs/failed/study.db"], 2, "there is no study points in its storage"),
+        (["points", "--storage", "sqlite:///theirs.db"], 2, "the study points was not made by evolve"),
         (["failed"], 1, "no trial of failed has completed yet"),
     ],
 )
 def test_best_says_what_is_not_there(faulty: World, arguments, code, sentence):
     faulty.run("--generations", "1")
     faulty.run("--generations", "1", "--study", "failed", "--set", "fault=NaN")
+    (faulty.folder / "empty.db").touch()
+    optuna.create_study(study_name="points", storage="sqlite:///theirs.db")
+    there = sorted(faulty.folder.iterdir())
     result = faulty.evolve("best", *arguments)
     assert (result.exit_code, result.stdout) == (code, "")
     assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert sorted(faulty.folder.iterdir()) == there, "who only looks makes nothing"
+
+
+def test_best_waits_for_nobody_who_writes(world: World):
+    world.run("--generations", "1")
+    with closing(sqlite3.connect(world.run_folder / "study.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert world.evolve("best").exit_code == 0
+
+
+def show_best_without_the_right_to_write(world: World) -> None:
+    """In a process of its own. Root may write anywhere, unless it gives up what lets it."""
+    version_3, this_process = 0x20080522, 0
+    header, none = (ctypes.c_uint32 * 2)(version_3, this_process), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
+    with pytest.raises(PermissionError):
+        (world.run_folder / "file").touch()
+    result = world.evolve("best")
+    assert result.exit_code == 0, result.output
+    assert "points: best 0." in result.output
+
+
+@pytest.mark.parametrize("log", [True, False], ids=["a killed study", "an ended study"])
+def test_best_shows_what_lies_where_it_may_not_write(world: World, log):
+    """SQLite's log stays where a study was killed, and is cleared away where it ended."""
+    world.start("--generations", "1").wait()
+    if log:
+        with closing(sqlite3.connect(world.run_folder / "study.db")) as one:
+            one.execute("SELECT * FROM trials").fetchall()
+            shutil.copytree(world.run_folder, world.folder / "copy")
+        shutil.rmtree(world.run_folder)
+        (world.folder / "copy").rename(world.run_folder)
+    assert (world.run_folder / "study.db-wal").exists() == log
+    world.run_folder.chmod(0o555)
+    reader = multiprocessing.get_context("fork").Process(target=show_best_without_the_right_to_write, args=[world])
+    reader.start()
+    reader.join(30)
+    world.run_folder.chmod(0o755)
+    assert reader.exitcode == 0
 
 
 def test_best_makes_no_database_where_one_was_deleted(world: World):
@@ -126,6 +182,25 @@ def test_train_tells_what_went_wrong(world: World, hyp, code, sentence):
     assert result.exit_code == code
     assert result.stderr.startswith("evolve: error: ")
     assert sentence in result.stderr
+
+
+SILENT = """\
+from toy import ToyTrainer
+
+class Silent(ToyTrainer):
+    def train(self, job):
+        if job.options.seed != {silent_seed}:
+            yield from super().train(job)
+"""
+
+
+@pytest.mark.parametrize("silent_seed", [0, 1])
+def test_train_tells_of_a_training_without_an_epoch_whatever_the_others_did(world: World, monkeypatch, silent_seed):
+    (world.folder / "silent.py").write_text(SILENT.format(silent_seed=silent_seed))
+    monkeypatch.syspath_prepend(world.folder)
+    result = train(world, "--trainer", "silent:Silent", "--seeds", "2")
+    assert (result.exit_code, result.stderr) == (1, "evolve: error: the trainer ended without an epoch\n")
+    assert result.stdout.count(" epoch 2/2 ") == silent_seed
 
 
 def test_train_ends_a_training_that_falls_silent(world: World):
