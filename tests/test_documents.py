@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+from test_layers import MAY_IMPORT
 
 from evolve.cli import cli
 
@@ -39,6 +40,27 @@ def test_every_command_stands_in_the_readme(name):
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_what_newcomers_read_first_is_there(document):
     assert (ROOT / document).read_text(encoding="utf-8").startswith("# ")
+
+
+def named_in_contributing() -> dict[str, set[Path]]:
+    """The files and folders of each room that the table in CONTRIBUTING names, below the room's folder."""
+    named: dict[str, set[Path]] = {}
+    for cell in re.findall(r"^\| (.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE):
+        if heading := re.fullmatch(r"\*\*(\w+)\*\*", cell):
+            room = named.setdefault(heading[1], set())
+        elif names := re.findall(r"`([^`]+)`", cell):
+            folder = Path(names[0]).parent  # is said once a row
+            room |= {Path(names[0]), *(folder / name for name in names[1:])}
+    return named
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_every_module_stands_in_the_table_of_contributing_and_nothing_else_does(room):
+    named = named_in_contributing()[room]
+    assert [name for name in named if not list((ROOT / room).glob(str(name)))] == []
+    modules = {path.relative_to(ROOT / room) for path in (ROOT / room).rglob("*.py") if path.stem != "__init__"}
+    modules -= {Path("__main__.py")}  # what it is, its name says
+    assert {module for module in modules if not {module, module.parent} & named} == set()
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -48,6 +48,7 @@ HYPS = {"unknown": "lr: 0.1\n", "outside": "lr0: 7\n", "text": "lr0: fast\n"}
         (["--config", "none.yaml"], "cannot read the configuration none.yaml: No such file or directory"),
         (["--config", "epoch.yaml"], "unknown key 'epoch' in epoch.yaml (did you mean 'epochs'?)"),
         (["--runs", "space.yaml"], "space.yaml/points: Not a directory"),
+        (["--runs", "/proc/x"], "/proc/x: No such file or directory"),  # a folder where nobody may make one
     ],
 )
 def test_one_sentence_and_exit_code_2(world: World, arguments, sentence):

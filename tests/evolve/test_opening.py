@@ -4,7 +4,13 @@ import pytest
 
 from evolve.config import EvolveConfig
 from evolve.opening import longest_warmup, space_of
+from search_spaces import load_space
 from studies import AshaPruner
+from trainer.detection.recipe import Recipe
+
+
+def test_the_default_space_holds_the_built_in_trainers_hyps_and_starts_from_its_defaults():
+    assert load_space("detection").defaults() == vars(Recipe())
 
 
 def longest(epochs, **settings):

@@ -13,7 +13,7 @@ from small_world import SPACE, is_running
 
 from evolve.config import read_config
 from evolve.watcher import Silence
-from search_spaces import load_hyp
+from search_spaces import load_hyp, load_space
 
 
 def hyps(trials):
@@ -202,6 +202,17 @@ def test_the_printed_command_trains_with_the_best_hyp(world):
     assert result.exit_code == 0, result.output
     assert "epoch 3/3" in result.output
     assert "--fitness recall=1" in printed
+
+
+def test_the_built_in_trainer_runs_a_study_on_the_built_in_data(world, monkeypatch):
+    monkeypatch.setenv("EVOLVE_CACHE", str(world.folder / "cache"))
+    result = world.evolve("run", "--data", "digits", "--epochs", "1", "--imgsz", "32", "--generations", "2")
+    assert result.exit_code == 0, result.output
+    base, child = world.trials("digits")
+    assert base.params == load_space("detection").defaults() != child.params
+    assert all(0 <= trial.value <= 1 for trial in (base, child))
+    best = base if base.value >= child.value else child
+    assert load_hyp("runs/digits/best/hyp.yaml") == best.params
 
 
 def test_quiet_says_nothing(world):
