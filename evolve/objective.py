@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import cast
 
 import optuna
 
@@ -25,7 +24,7 @@ from trainer import EpochMetrics, TrainerError, TrainJob, TrainOptions
 class Objective:
     """Trains the hyp of one trial after the other."""
 
-    train: Callable[[TrainJob], Iterator[EpochMetrics]]
+    train: Callable[[TrainJob], Generator[EpochMetrics, None, None]]
     options: TrainOptions
     fitness: Fitness
     paths: RunPaths
@@ -51,12 +50,12 @@ class Objective:
             return replace(outcome, state="failed", failure=_reason(error))
         return outcome
 
-    def _train(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Generator[EpochMetrics]:
+    def _train(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Generator[EpochMetrics, None, None]:
         workdir = self.paths.trial(trial.number)
         workdir.mkdir(parents=True, exist_ok=True)
         self.paths.metrics(trial.number).unlink(missing_ok=True)  # of a study that was deleted, but not its folder
         job = TrainJob(hyp, replace(self.options, seed=seed), workdir)
-        return cast("Generator[EpochMetrics]", self.train(job))
+        return self.train(job)
 
     def _report(self, trial: optuna.Trial, metrics: EpochMetrics) -> Outcome:
         """Tell the pruner, the trial's own file and the watcher of an epoch; the outcome if it were the last."""
