@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from search_spaces import Value
+from search_spaces.space import did_you_mean as near
 from trainer import TrainOptions
 
 MASK = "***"
@@ -137,8 +137,7 @@ def mask_secrets(text: str) -> str:
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """' (did you mean ...?)' where something known is near, else what is known."""
     known = list(known)
-    near = difflib.get_close_matches(given, known, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else f" (known: {', '.join(known)})"
+    return near(given, known) or f" (known: {', '.join(known)})"
 
 
 def _check(config: EvolveConfig) -> None:

@@ -86,6 +86,13 @@ def test_one_class_has_no_class_loss() -> None:
     assert terms[2] == 0
 
 
+@pytest.mark.parametrize("repeats", [1, 2, 3, 4])
+def test_any_number_of_heads_can_be_weighed(model: Darknet, repeats: int) -> None:
+    outputs = [raw.detach() for raw in model.train()(torch.rand(1, 3, 64, 64))]
+    total, _ = DetectionLoss(Recipe(), model.heads * repeats, 3, 640)(outputs * repeats, target(30, 30, 20, 20))
+    assert torch.isfinite(total)
+
+
 def test_the_loss_is_a_mean_so_a_batch_twice_over_costs_the_same(model: Darknet) -> None:
     outputs = [raw.detach() for raw in model.train()(torch.rand(1, 3, 64, 64))]
     loss = DetectionLoss(Recipe(), model.heads, 3, 640)

@@ -17,7 +17,7 @@ FOCAL_ALPHA = 0.25  # Lin et al. 2017, as YOLOv5 takes it
 NOMINAL_IMGSZ = 640  # the picture size for which YOLOv5's gains are meant
 NOMINAL_CLASSES = 20  # the number of classes at which the class gain counts in full
 BALANCE_3 = (4.0, 1.0, 0.4)  # of objectness, finest head first: YOLOv5 v7.0, utils/loss.py,
-BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)  # and for any other number of heads
+BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)  # and for any other number of heads; beyond five the last goes on
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class DetectionLoss:
         self.heads = tuple(sorted(heads, key=lambda head: head.stride))
         self.order = sorted(range(len(heads)), key=lambda index: heads[index].stride)
         self.nc = nc
-        self.balance = BALANCE_3 if len(heads) == 3 else BALANCE[: len(heads)]
+        self.balance = BALANCE_3 if len(heads) == 3 else (BALANCE + BALANCE[-1:] * len(heads))[: len(heads)]
         scale = 3.0 / len(heads)
         self.box_gain = recipe.box * scale
         self.obj_gain = recipe.obj * scale * imgsz / NOMINAL_IMGSZ
