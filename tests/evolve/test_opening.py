@@ -49,3 +49,11 @@ def test_a_warm_up_that_does_not_evolve_is_as_long_as_it_is():
 def test_a_space_of_ones_own_may_say_it_in_any_way_or_not_at_all(tmp_path, line, expected):
     (tmp_path / "space.yaml").write_text(f"lr0: {{low: 0.1, high: 1, default: 0.5}}\n{line}\n")
     assert longest(30, space=str(tmp_path / "space.yaml")) == expected
+
+
+@pytest.mark.parametrize("epochs", [1, 7, 10, 30, 100])
+def test_the_built_in_trainer_warms_up_as_long_as_its_pruner_believes(epochs):
+    from trainer.detection.optimizer import warmup_epochs  # loads torch, which opening a study must not
+
+    longest_hyp = Recipe(warmup_epochs=load_space("detection")["warmup_epochs"].high)
+    assert longest(epochs) == pytest.approx(warmup_epochs(longest_hyp, epochs))
