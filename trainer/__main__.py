@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from trainer.api import DataError, EpochMetrics, TrainerError, TrainJob, TrainOptions, Value
-from trainer.messages import metrics_to_dict
+from trainer.messages import metrics_to_dict, options_from_dict
 from trainer.process import thread_settings
 from trainer.worker import load_trainer
 
@@ -50,6 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         flag = "--" + option.name.replace("_", "-")
         if isinstance(option.default, bool):
             parser.add_argument(flag, action="store_true", help="needs --workdir" if option.name == "save" else None)
+        elif isinstance(option.default, tuple):
+            nargs = len(option.default)
+            parser.add_argument(flag, type=float, nargs=nargs, default=option.default, help="default: %(default)s")
         else:
             parser.add_argument(flag, type=type(option.default), default=option.default, help="default: %(default)s")
     return parser
@@ -57,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train as asked and write the epochs to standard output, what was found in the data to standard error."""
-    options = TrainOptions(**{option.name: getattr(arguments, option.name) for option in fields(TrainOptions)})
+    options = options_from_dict({option.name: getattr(arguments, option.name) for option in fields(TrainOptions)})
     if options.save and arguments.workdir is None:
         raise DataError("--save needs --workdir DIR, the folder to save in")
     hyp = {} if arguments.hyp is None else read_hyp(arguments.hyp)

@@ -18,7 +18,21 @@ class TrainOptions:
     `data` is the name of a built-in data set or the path of a data.yaml, `model` a built-in cfg's name or the path of a
     Darknet cfg. `split` is what is scored after every epoch. `threads` are the CPU threads that compute (0: all cores);
     one is the default since small networks gain nothing from a second one that has to be woken for every operation,
-    and augmentation keeps the next core busy. `save` leaves the weights in the job's folder.
+    and augmentation keeps the next core busy.
+
+    `weights` to start from: a path or URL of .weights, .conv.N or .pt ("": from scratch). `freeze_layers` stay as they
+    are in the whole run: "backbone", or the number of first layers; with `freeze_epochs` that many first epochs train
+    the head only, in batches of `freeze_batch` (0: as `batch`), and the rest trains everything. `nominal_batch`
+    gathers gradients until so many pictures are seen (0: every batch is an update, which is best in a short run).
+
+    `rect` trains on batches of one shape instead of squares, `multi_scale` in sizes of 0.5 to 1.5 times imgsz,
+    `image_weights` shows pictures of badly detected classes more often, `single_cls` takes all classes for one.
+    `cache` is "disk" (decoded pictures in a memory-mapped file) or "none" (decoded whenever they are needed).
+    `amp` is the precision of convolutions: auto (the fastest here, measured once), bf16, fp16 or off. `sync_bn` shares
+    batch statistics between processes. `notest` scores the last epoch only, which is then the only one reported.
+
+    `save` leaves last.pt and best.pt in the job's folder, `plots` its pictures; `fitness_weights` are those of precision,
+    recall, mAP50 and mAP50-95 by which best.pt is chosen.
     """
 
     data: str = "digits"
@@ -32,16 +46,35 @@ class TrainOptions:
     schedule: str = "cosine"
     split: str = "val"
     threads: int = 1
+    weights: str = ""
+    freeze_layers: str = ""
+    freeze_epochs: int = 0
+    freeze_batch: int = 0
+    nominal_batch: int = 0
+    single_cls: bool = False
+    rect: bool = False
+    multi_scale: bool = False
+    image_weights: bool = False
+    cache: str = "disk"
+    amp: str = "auto"
+    sync_bn: bool = False
+    notest: bool = False
     save: bool = False
+    plots: bool = False
+    fitness_weights: tuple[float, float, float, float] = (0.0, 0.0, 0.1, 0.9)
 
 
 @dataclass(frozen=True)
 class TrainJob:
-    """One training: these hyps, these options, and a folder that is this training's own (it exists)."""
+    """One training: these hyps, these options, and a folder that is this training's own (it exists).
+
+    `resume` goes on from the last.pt in that folder, as if the training had never stopped.
+    """
 
     hyp: Hyp
     options: TrainOptions
     workdir: Path
+    resume: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,11 +95,15 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `Trainer.prepare` found: a digest that changes when the data does, lines to show, and warnings."""
+    """What `Trainer.prepare` found: a digest that changes when the data does, lines to show, and warnings.
+
+    `dead` names the hyps that can have no effect with this data and these options, each with the reason.
+    """
 
     digest: str
     summary: str
     warnings: tuple[str, ...] = ()
+    dead: Mapping[str, str] = field(default_factory=dict)
 
 
 class TrainerError(Exception):

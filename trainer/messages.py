@@ -31,11 +31,26 @@ def metrics_from_dict(values: Mapping[str, Any]) -> EpochMetrics:
 
 
 def job_to_dict(job: TrainJob) -> dict[str, Any]:
-    return {"hyp": dict(job.hyp), "options": asdict(job.options), "workdir": str(job.workdir.absolute())}
+    return {
+        "hyp": dict(job.hyp),
+        "options": asdict(job.options),
+        "workdir": str(job.workdir.absolute()),
+        "resume": job.resume,
+    }
 
 
 def job_from_dict(values: Mapping[str, Any]) -> TrainJob:
-    return TrainJob(hyp=values["hyp"], options=TrainOptions(**values["options"]), workdir=Path(values["workdir"]))
+    return TrainJob(
+        hyp=values["hyp"],
+        options=options_from_dict(values["options"]),
+        workdir=Path(values["workdir"]),
+        resume=values["resume"],
+    )
+
+
+def options_from_dict(values: Mapping[str, Any]) -> TrainOptions:
+    """Options as `dataclasses.asdict` gives them, after JSON, which has lists for tuples."""
+    return TrainOptions(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def error_to_dict(error: TrainerError) -> dict[str, Any]:

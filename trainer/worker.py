@@ -32,8 +32,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainer.api import DataError, EpochMetrics, Trainer, TrainerError, TrainJob, TrainOptions
-from trainer.messages import error_to_dict, job_from_dict, metrics_to_dict
+from trainer.api import DataError, EpochMetrics, Trainer, TrainerError, TrainJob
+from trainer.messages import error_to_dict, job_from_dict, metrics_to_dict, options_from_dict
 
 CALLERS_PYTHONPATH = "TRAINER_CALLERS_PYTHONPATH"
 
@@ -169,7 +169,7 @@ class Worker:
                 hyps = self._load().hyps
                 return {"hyps": None if hyps is None else sorted(hyps)}
             case "prepare":
-                return {"prepared": asdict(self._load().prepare(TrainOptions(**question["options"])))}
+                return {"prepared": asdict(self._load().prepare(options_from_dict(question["options"])))}
             case "train":
                 self.leave()
                 self._job = job_from_dict(question["job"])
