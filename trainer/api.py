@@ -31,8 +31,8 @@ class TrainOptions:
     `amp` is the precision of convolutions: auto (the fastest here, measured once), bf16, fp16 or off. `sync_bn` shares
     batch statistics between processes. `notest` scores the last epoch only, which is then the only one reported.
 
-    `save` leaves last.pt and best.pt in the job's folder, `plots` its pictures; `fitness_weights` are those of precision,
-    recall, mAP50 and mAP50-95 by which best.pt is chosen.
+    `save` leaves last.pt and best.pt in the job's folder, `plots` its pictures; `fitness_weights` weigh precision,
+    recall, mAP50 and mAP50-95 where best.pt is chosen.
     """
 
     data: str = "digits"

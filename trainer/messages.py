@@ -50,7 +50,10 @@ def job_from_dict(values: Mapping[str, Any]) -> TrainJob:
 
 def options_from_dict(values: Mapping[str, Any]) -> TrainOptions:
     """Options as `dataclasses.asdict` gives them, after JSON, which has lists for tuples."""
-    return TrainOptions(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    options: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return TrainOptions(**options)
 
 
 def error_to_dict(error: TrainerError) -> dict[str, Any]:
