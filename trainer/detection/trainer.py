@@ -15,18 +15,15 @@ from trainer.api import DataError, EpochMetrics, Prepared, TrainingDiverged, Tra
 from trainer.detection.anchors import fit_anchors
 from trainer.detection.augment import Pictures
 from trainer.detection.batches import count_batches, draw_batches
-from trainer.detection.boxes import non_max_suppression
 from trainer.detection.checkpoint import save_checkpoint
 from trainer.detection.darknet import Darknet, initialise_biases, load_model
 from trainer.detection.data import DataSpec, Split, find_data, load_split, summarise
-from trainer.detection.evaluate import score
 from trainer.detection.loss import DetectionLoss
 from trainer.detection.optimizer import Average, Schedule, build_optimizer, check_names
 from trainer.detection.recipe import HYPS, Recipe
+from trainer.detection.validation import evaluate, labels_by_picture
 
-EVALUATION_BATCH = 32
 LOSS_SCALE = 64.0  # the losses are means: this makes an update as large as YOLOv5's nominal batch of 64 does
-MAX_CANDIDATES = 1000  # of a picture, that enter suppression: three times what may leave it
 MAX_GRADIENT_NORM = 10.0  # YOLOv5 v6.2+
 
 
@@ -78,7 +75,7 @@ class DetectionTrainer:
             started = time.perf_counter()
             batches = draw_batches(world.pictures, recipe, options.batch, rng)
             losses = train_one_epoch(model, batches, loss, optimizer, schedule, average, epoch)
-            metrics = evaluate(average.model, world.scored, nc, epoch, losses, started)
+            metrics = evaluate(average.model, world.scored, nc, epoch, losses, started, precision(device))
             if options.save:
                 save_checkpoint(job.workdir / "last.pt", average.model, options, job.hyp, world.spec.names, metrics)
             yield metrics
@@ -129,12 +126,6 @@ def open_world(options: TrainOptions) -> World:
     return World(spec, pictures, scored, anchors, Prepared(digest, summary, tuple(summarise(problems).splitlines())))
 
 
-def labels_by_picture(split: Split) -> list[np.ndarray]:
-    """Per picture float32 [n, 5]: class, x1, y1, x2, y2 in pixels."""
-    rows = np.column_stack([split.classes, split.boxes]).astype(np.float32)
-    return np.split(rows, np.searchsorted(split.image_index, np.arange(1, len(split.files))))
-
-
 def build_model(name: str, nc: int, anchors: np.ndarray, device: torch.device) -> Darknet:
     model = load_model(name, nc, anchors)
     initialise_biases(model)
@@ -178,8 +169,12 @@ def name_losses(terms: Tensor) -> dict[str, float]:
 
 
 def autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision(device) == torch.bfloat16)
+
+
+def precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware computes in it; elsewhere it would be slower than float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device))
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -187,29 +182,3 @@ def has_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # no public name for it yet, and none before 2.11
     return device.type == "cpu" and supported is not None and bool(supported())
-
-
-@torch.inference_mode()
-def evaluate(
-    model: Darknet, split: Split, nc: int, epoch: int, losses: dict[str, float], started: float
-) -> EpochMetrics:
-    """Score the model on every picture of a split."""
-    device = next(model.parameters()).device
-    detections: list[np.ndarray] = []
-    for first in range(0, len(split.files), EVALUATION_BATCH):
-        pictures = torch.from_numpy(np.array(split.images[first : first + EVALUATION_BATCH])).to(device)
-        images = pictures.permute(0, 3, 1, 2).float() / 255.0
-        with autocast(device):
-            predictions = model.predict(images.contiguous(memory_format=torch.channels_last))
-        found = non_max_suppression(predictions, max_candidates=MAX_CANDIDATES)
-        detections += [part.float().cpu().numpy() for part in found]
-    scores = score(detections, labels_by_picture(split), nc)
-    return EpochMetrics(
-        epoch=epoch,
-        precision=scores.precision,
-        recall=scores.recall,
-        map50=scores.map50,
-        map50_95=scores.map50_95,
-        losses=losses,
-        seconds=time.perf_counter() - started,
-    )
