@@ -59,13 +59,17 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).splitlines())
 
 
-def setting(name: str, text: str, **more: Any) -> Decorator:
+def setting(name: str, text: str, *aliases: str, **more: Any) -> Decorator:
     """The flag of one field of EvolveConfig: its default is shown, and None tells that it was not given."""
     default = DEFAULTS[name]
     own = f"; {OWN_DATA[name]} with --data of your own" if name in OWN_DATA else ""
-    shown = "" if default in (None, "", ()) or default == {} else f"  [default: {default}{own}]"
-    more = {"type": int if isinstance(default, int) else str, **more}
-    return click.option(f"--{name.replace('_', '-')}", name, default=None, help=text + shown, **more)
+    told = "[default" in text or default in (None, "", ()) or default is False or default == {}
+    shown = "" if told else f"  [default: {default}{own}]"
+    if isinstance(default, bool):
+        more = {"is_flag": True, "flag_value": True, "type": bool, **more}
+    else:
+        more = {"type": int if isinstance(default, int) else str, **more}
+    return click.option(f"--{name.replace('_', '-')}", *aliases, name, default=None, help=text + shown, **more)
 
 
 def together(*options: Decorator) -> Decorator:
@@ -96,14 +100,27 @@ training_options = together(
     setting("epochs", "Epochs of a training."),
     setting("imgsz", "Image size in pixels."),
     setting("batch", "Images in a batch."),
-    setting("device", "Where to train: cpu, cuda, cuda:1, ..."),
+    setting("device", "Where to train: cpu, cuda, cuda:1, 0, or several: 0,1."),
     setting("optimizer", "Optimizer of a training."),
     setting("schedule", "Learning-rate schedule."),
+    setting("weights", "Weights to start from: path or URL of .weights, .conv.N or .pt.  [default: from scratch]"),
+    setting("freeze_epochs", "Epochs that train the head only, before all is trained."),
+    setting("freeze_batch", "Images in a batch of these.  [default: as --batch]"),
+    setting("nominal_batch", "Gather gradients over so many images.  [default: update after every batch]"),
+    setting("single_cls", "Take all classes for one."),
+    setting("rect", "Train on batches of one shape instead of squares."),
+    setting("multi_scale", "Train in sizes of 0.5 to 1.5 times --imgsz."),
+    setting("image_weights", "Show images of badly detected classes more often."),
+    setting("cache", "Decoded images: disk, or none to decode them whenever they are needed."),
+    setting("amp", "Precision of convolutions: auto, bf16, fp16 or off."),
+    setting("sync_bn", "Share batch statistics between the devices."),
+    setting("notest", "Score the last epoch only."),
     setting("threads", "CPU threads of a training; 0 takes every core."),
     setting("seed", "Seed of everything random."),
     setting("trainer", "Trainer by name, or module:attr of one of your own."),
     setting("trial_timeout", "Fail what brings no epoch for so long.  [default: never]", metavar="SECONDS", type=int),
 )
+FROZEN = "Layers that keep their weights, all along or for --freeze-epochs: backbone, or the number of first layers."
 fitness_option = setting("fitness", "The one number: weights of precision, recall, map50, map50_95.")
 space_options = together(
     setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file."),
@@ -135,6 +152,7 @@ def cli() -> None:
 @study_options
 @space_options
 @training_options
+@setting("freeze_layers", FROZEN, metavar="LAYERS")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def run(config: Path | None, quiet: bool, **flags: Any) -> None:
     """Evolve hyps: start a study, or go on with one of the same name.
@@ -198,6 +216,7 @@ def spaces(name: str | None) -> None:
 @cli.command()
 @click.option("--hyp", metavar="FILE", help="Train with this hyp file.  [default: the trainer's own values]")
 @training_options
+@setting("freeze_layers", FROZEN, "--freeze", metavar="LAYERS")
 @fitness_option
 @click.option("--split", default="val", show_default=True, help="What is scored after every epoch: train, val, test.")
 @click.option(

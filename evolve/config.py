@@ -44,6 +44,19 @@ class EvolveConfig:
     schedule: str = _OPTIONS.schedule
     threads: int = _OPTIONS.threads
     seed: int = _OPTIONS.seed
+    weights: str = _OPTIONS.weights
+    freeze_layers: str = _OPTIONS.freeze_layers
+    freeze_epochs: int = _OPTIONS.freeze_epochs
+    freeze_batch: int = _OPTIONS.freeze_batch
+    nominal_batch: int = _OPTIONS.nominal_batch
+    single_cls: bool = _OPTIONS.single_cls
+    rect: bool = _OPTIONS.rect
+    multi_scale: bool = _OPTIONS.multi_scale
+    image_weights: bool = _OPTIONS.image_weights
+    cache: str = _OPTIONS.cache
+    amp: str = _OPTIONS.amp
+    sync_bn: bool = _OPTIONS.sync_bn
+    notest: bool = _OPTIONS.notest
     generations: int = 300
     fitness: str = "map50=0.1,map50_95=0.9"
     trainer: str = "detection"
@@ -57,6 +70,7 @@ class EvolveConfig:
     study: str = ""
     runs: str = "runs"
     storage: str | None = None
+    bucket: str | None = None
     max_failures: int = 10
     trial_timeout: int | None = None
 
@@ -74,6 +88,8 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
     config = EvolveConfig(**given)
     if config.storage and MASK in config.storage:
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
+    if config.bucket and MASK in config.bucket:
+        raise ConfigError(f"the bucket in {path} lacks its password: give the URL with --bucket")
     return complete(config)
 
 
@@ -89,6 +105,7 @@ def complete(config: EvolveConfig) -> EvolveConfig:
         data=_absolute(config.data),
         model=_absolute(options.model),
         imgsz=options.imgsz,
+        weights=_absolute(config.weights) if config.weights else "",
         space=_absolute(config.space),
         hyp=_absolute(config.hyp) if config.hyp else None,
         runs=str(Path(config.runs).absolute()),
@@ -100,6 +117,11 @@ def complete(config: EvolveConfig) -> EvolveConfig:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys of a configuration file, each of its field's type. Raises ConfigError for a wrong key or value."""
+    return read_settings(path, get_type_hints(EvolveConfig))
+
+
+def read_settings(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a YAML file, each of its type in `types`. Raises ConfigError for a wrong key or value."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -110,21 +132,20 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a configuration: expected 'key: value' lines, got {_described(content)}")
-    types = get_type_hints(EvolveConfig)
     for key in content:
         if key not in types:
             raise ConfigError(f"unknown key '{key}' in {path}{did_you_mean(str(key), types)}")
-    return {key: _typed(value, types[key], f"{key} in {path}") for key, value in content.items()}
+    return {key: _typed(_as_text(key, value), types[key], f"{key} in {path}") for key, value in content.items()}
 
 
 def dump_config(config: EvolveConfig) -> str:
     """The configuration as YAML that `read_config` takes back; a password in the storage's URL is masked."""
     content = {key: _plain(value) for key, value in vars(config).items() if value is not None}
-    if config.storage is not None:
-        content["storage"] = mask_secrets(config.storage)
     header = "# What this study was asked for. `evolve run --config` with this file repeats it.\n"
-    if content.get("storage") != config.storage:
-        header += "# The storage's password was left out: give the URL with --storage or EVOLVE_STORAGE.\n"
+    for key, flags in (("storage", "--storage or EVOLVE_STORAGE"), ("bucket", "--bucket")):
+        if (url := getattr(config, key)) is not None and (masked := mask_secrets(url)) != url:
+            content[key] = masked
+            header += f"# The {key}'s password was left out: give the URL with {flags}.\n"
     return header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -147,13 +168,20 @@ def _check(config: EvolveConfig) -> None:
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
     if config.trial_timeout is not None and config.trial_timeout < 1:
         raise ConfigError(f"--trial-timeout is {config.trial_timeout}; it has to be at least 1 second")
-    for name in ("threads", "seed"):
+    for name in ("threads", "seed", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(config, name) < 0:
-            raise ConfigError(f"--{name} is {getattr(config, name)}; it cannot be negative")
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is {getattr(config, name)}; it cannot be negative")
     if not re.fullmatch(r"[\w][\w.+ -]*", config.study):
         raise ConfigError(
             f"'{config.study}' cannot name a study: it names a folder, so give letters, digits, '.', '-' or '_'"
         )
+
+
+def _as_text(key: str, value: object) -> object:
+    """`device: 0` and `freeze_layers: 10` are numbers to YAML, and names to us."""
+    numbered = key in ("device", "freeze_layers") and isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if numbered else value
 
 
 def _typed(value: object, kind: Any, what: str) -> Any:
@@ -168,7 +196,7 @@ def _typed(value: object, kind: Any, what: str) -> Any:
         return {str(key): _typed_value(item, f"{key} of {what}") for key, item in value.items()}
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
-    if get_origin(kind) is None and isinstance(value, kind) and not isinstance(value, bool):
+    if get_origin(kind) is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     raise ConfigError(f"{what} is {_described(value)}; expected {_name_of(kind)}")
 
@@ -180,7 +208,7 @@ def _typed_value(value: object, what: str) -> Value:
 
 
 def _name_of(kind: Any) -> str:
-    names = {int: "a whole number", str: "a text", tuple: "a list of names"}
+    names = {bool: "true or false", int: "a whole number", str: "a text", tuple: "a list of names"}
     return names.get(get_origin(kind) or kind, "a mapping of names to values")
 
 

@@ -35,6 +35,12 @@ class Fitness:
             raise ConfigError(f"fitness: '{text}' weighs nothing; give at least one weight above 0, as in map50_95=1")
         return cls({name: weights[name] for name in METRICS if weights.get(name)})
 
+    @property
+    def in_order(self) -> tuple[float, float, float, float]:
+        """The weights of precision, recall, mAP50 and mAP50-95, as TrainOptions wants them."""
+        precision, recall, map50, map50_95 = (self.weights.get(name, 0.0) for name in METRICS)
+        return precision, recall, map50, map50_95
+
     def __call__(self, metrics: EpochMetrics) -> float:
         return math.fsum(weight * float(getattr(metrics, name)) for name, weight in self.weights.items())
 

@@ -30,15 +30,28 @@ def space_of(config: EvolveConfig) -> Space:
     return space
 
 
+SAME = ("epochs", "imgsz", "batch", "optimizer", "schedule", "trainer", "seed")
+SAME_IF_GIVEN = (
+    *("freeze_layers", "freeze_epochs", "freeze_batch", "nominal_batch", "single_cls"),
+    *("rect", "multi_scale", "image_weights", "amp", "sync_bn"),
+)
+
+
 def identity_of(config: EvolveConfig, space: Space, fitness: Fitness, prepared: Prepared) -> dict[str, Any]:
-    """What must stay the same for the trials of a study to be comparable."""
-    same = ("epochs", "imgsz", "batch", "optimizer", "schedule", "trainer", "seed")
+    """What must stay the same for the trials of a study to be comparable.
+
+    What came later than the first studies is left out where it has its default: they are opened as if they had it.
+    """
+    usual = EvolveConfig()
+    given = {name: getattr(config, name) for name in SAME_IF_GIVEN if getattr(config, name) != getattr(usual, name)}
     return {
         "space": space.to_dict(),
         "fitness": str(fitness),
         "data": prepared.digest,
         "model": _identify(config.train_options().model),
-        **{name: getattr(config, name) for name in same},
+        **({"weights": _identify(config.weights)} if config.weights else {}),
+        **{name: getattr(config, name) for name in SAME},
+        **given,
     }
 
 
@@ -75,4 +88,5 @@ def _identify(name: str) -> str:
     path = Path(name)
     if not path.is_file():
         return name
-    return f"{path.name} ({hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
+    with path.open("rb") as file:
+        return f"{path.name} ({hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,12 @@ from search_spaces import Space
 from studies import BestHyp, append_row, best_of, rewrite_csv, save_best, trials_of
 from trainer import EpochMetrics
 from trainer.messages import metrics_to_dict
+
+LATER = (
+    *("weights", "freeze_layers", "freeze_epochs", "freeze_batch", "nominal_batch", "single_cls", "rect"),
+    *("multi_scale", "image_weights", "cache", "amp", "sync_bn"),
+)
+"""Options that are told only where they are not as usual."""
 
 
 class Records:
@@ -89,7 +95,7 @@ def provenance(config: EvolveConfig, hyp_file: Path) -> dict[str, str]:
     """How the hyp was found and how to train with it: the header of a hyp file."""
     names = ("data", "model", "epochs", "imgsz", "batch", "optimizer", "schedule", "device", "trainer", "seed")
     return {
-        **{name: str(getattr(config, name)) for name in names},
+        **{name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER))},
         "search": f"{config.sampler}, {config.pruner}",
         "maximised": config.fitness,
         "version": f"evolve {evolve.__version__}",
@@ -99,13 +105,18 @@ def provenance(config: EvolveConfig, hyp_file: Path) -> dict[str, str]:
 
 def train_command(config: EvolveConfig, hyp_file: Path) -> list[str]:
     """The command that trains once with a hyp file as the study's trials did."""
-    usual = EvolveConfig()
     always = ("data", "model", "epochs", "imgsz", "batch")
-    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness")
+    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness", *LATER)
     command = ["evolve", "train", "--hyp", from_here(hyp_file)]
-    for name in (*always, *(name for name in if_unusual if getattr(config, name) != getattr(usual, name))):
-        command += [f"--{name}", from_here(str(getattr(config, name)))]
+    for name in (*always, *_unusual(config, if_unusual)):
+        value, flag = getattr(config, name), f"--{name.replace('_', '-')}"
+        command += [flag] if value is True else [flag, from_here(str(value))]
     return command
+
+
+def _unusual(config: EvolveConfig, names: Iterable[str]) -> list[str]:
+    usual = EvolveConfig()
+    return [name for name in names if getattr(config, name) != getattr(usual, name)]
 
 
 def _finite(value: object) -> object:

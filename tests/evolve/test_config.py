@@ -53,6 +53,10 @@ def test_a_study_without_a_name_takes_that_of_its_data(data, study):
         ("epochs: true", "epochs in {path} is True; expected a whole number"),
         ("epochs:", "epochs in {path} is nothing; expected a whole number"),
         ("data: 7", "data in {path} is 7; expected a text"),
+        ("rect: 1", "rect in {path} is 1; expected true or false"),
+        ("rect: 'yes'", "rect in {path} is 'yes'; expected true or false"),
+        ("freeze_epochs: false", "freeze_epochs in {path} is False; expected a whole number"),
+        ("device: true", "device in {path} is True; expected a text"),
         ("freeze: lr0", "freeze in {path} is 'lr0'; expected a list of names"),
         ("set: [lr0]", "set in {path} is ['lr0']; expected a mapping of names to values"),
         ("set: {lr0: [1]}", "lr0 of set in {path} is [1]; expected a number, a text or true/false"),
@@ -76,6 +80,30 @@ def test_a_file_that_is_not_there_or_not_text_is_told(tmp_path):
         read_config(tmp_path / "latin.yaml")
 
 
+def test_a_device_and_frozen_layers_may_be_numbers_and_a_switch_is_one(tmp_path):
+    read = read_config(write(tmp_path, "device: 0\nfreeze_layers: 10\nrect: yes\nmulti_scale: false\n"))
+    assert read == {"device": "0", "freeze_layers": "10", "rect": True, "multi_scale": False}
+    config = resolve_config(read)
+    assert read_config(write(tmp_path, dump_config(config))).items() >= read.items()
+
+
+def test_what_every_training_has_in_common_reaches_the_trainer_from_flags_and_file(tmp_path):
+    (tmp_path / "yolo.weights").write_bytes(b"")
+    file = write(tmp_path, "rect: true\nfreeze_epochs: 3\namp: 'off'\ncache: none\n")
+    given = {"weights": f"{tmp_path}/yolo.weights", "freeze_layers": "backbone", "freeze_epochs": 2, "device": "0,1"}
+    options = resolve_config({**given, "sync_bn": True, "rect": None}, file).train_options()
+    expected = {**given, "sync_bn": True, "rect": True, "amp": "off", "cache": "none", "notest": False}
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+def test_weights_that_are_a_file_mean_the_same_from_any_folder_and_others_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "last.pt").touch()
+    assert resolve_config({"weights": "last.pt"}).weights == str(tmp_path / "last.pt")
+    for name in ("", "https://host.example/yolo.weights", "yolo.weights"):
+        assert resolve_config({"weights": name}).weights == name
+
+
 def test_an_empty_file_and_whole_floats_are_taken(tmp_path):
     assert read_config(write(tmp_path, "")) == {}
     assert read_config(write(tmp_path, "epochs: 5.0")) == {"epochs": 5}
@@ -90,6 +118,7 @@ def test_an_empty_file_and_whole_floats_are_taken(tmp_path):
         ({"max_failures": 0}, "--max-failures is 0"),
         ({"trial_timeout": 0}, "--trial-timeout is 0; it has to be at least 1 second"),
         ({"seed": -1}, "--seed is -1; it cannot be negative"),
+        ({"freeze_epochs": -1}, "--freeze-epochs is -1; it cannot be negative"),
         ({"study": "../other"}, "'../other' cannot name a study"),
         ({"study": ".hidden"}, "'.hidden' cannot name a study"),
     ],
@@ -109,6 +138,14 @@ def test_a_password_is_never_written_down(tmp_path):
     assert "ret:x" not in text
     assert "storage: postgresql://ann:***@db.example/evolve" in text
     assert "EVOLVE_STORAGE" in text
+
+
+def test_a_password_in_the_buckets_url_is_not_written_down_either(tmp_path):
+    path = write(tmp_path, dump_config(resolve_config({"bucket": "sftp://ann:s3cret@host.example/runs"})))
+    assert "s3cret" not in path.read_text()
+    with pytest.raises(ConfigError, match="give the URL with --bucket"):
+        resolve_config({}, path)
+    assert resolve_config({"bucket": "s3://runs"}, path).bucket == "s3://runs"
 
 
 def test_a_file_without_its_password_asks_for_the_storage_and_takes_it_from_the_flag(tmp_path):

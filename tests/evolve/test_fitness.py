@@ -46,3 +46,7 @@ def test_what_cannot_be_a_fitness_is_told_in_one_sentence(text, sentence):
     with pytest.raises(ConfigError) as error:
         Fitness.parse(text)
     assert sentence in str(error.value)
+
+
+def test_the_trainer_gets_the_weights_in_the_order_of_its_metrics():
+    assert Fitness.parse("map=0.9,P=0.25,map50=0.1").in_order == (0.25, 0.0, 0.1, 0.9)

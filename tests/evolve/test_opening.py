@@ -3,9 +3,11 @@
 import pytest
 
 from evolve.config import EvolveConfig
-from evolve.opening import longest_warmup, space_of
+from evolve.fitness import Fitness
+from evolve.opening import SAME, SAME_IF_GIVEN, identity_of, longest_warmup, space_of
 from search_spaces import load_space
 from studies import AshaPruner
+from trainer import Prepared, TrainOptions
 from trainer.detection.recipe import Recipe
 
 
@@ -57,3 +59,50 @@ def test_the_built_in_trainer_warms_up_as_long_as_its_pruner_believes(epochs):
 
     longest_hyp = Recipe(warmup_epochs=load_space("detection")["warmup_epochs"].high)
     assert longest(epochs) == pytest.approx(warmup_epochs(longest_hyp, epochs))
+
+
+def identity(**settings):
+    config = EvolveConfig(**settings)
+    return identity_of(config, space_of(config), Fitness.parse(config.fitness), Prepared("digest", "summary"))
+
+
+def test_the_identity_of_usual_settings_is_that_of_the_first_studies_so_that_they_still_open():
+    first = {
+        "space",
+        "fitness",
+        "data",
+        "model",
+        "epochs",
+        "imgsz",
+        "batch",
+        "optimizer",
+        "schedule",
+        "trainer",
+        "seed",
+    }
+    assert identity().keys() == first
+
+
+OTHER = {bool: True, int: 3, str: "other"}
+
+
+@pytest.mark.parametrize("name", [*SAME, *SAME_IF_GIVEN, "weights", "model"])
+def test_what_changes_the_measure_of_a_trial_changes_the_identity(name):
+    other = OTHER[type(getattr(TrainOptions(), name, ""))]
+    changed = identity(**{name: other})
+    assert {key for key in changed if changed[key] != identity().get(key)} == {name}
+
+
+@pytest.mark.parametrize("setting", [{"cache": "none"}, {"notest": True}, {"device": "0"}, {"threads": 2}])
+def test_what_changes_only_the_pace_or_what_is_told_does_not(setting):
+    assert identity(**setting) == identity()
+
+
+def test_weights_are_known_by_their_content_wherever_they_lie(tmp_path):
+    (tmp_path / "there").mkdir()
+    here, there = tmp_path / "a.pt", tmp_path / "there" / "a.pt"
+    here.write_bytes(b"1")
+    there.write_bytes(b"1")
+    assert identity(weights=str(here)) == identity(weights=str(there))
+    there.write_bytes(b"2")
+    assert identity(weights=str(here)) != identity(weights=str(there))
