@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -91,6 +92,54 @@ def test_yolov3_tiny_has_as_many_numbers_as_its_published_weights() -> None:
     assert numbers == (35_434_956 - 20) // 4
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "size"),
+    [
+        ("yolov3-tiny", 8_852_366, 35_434_956),
+        ("yolov3", 61_949_149, 248_007_048),
+        ("yolov3-spp", 62_998_749, 252_209_544),
+        ("yolov4-tiny", 6_056_606, 24_251_276),
+    ],
+)
+def test_the_published_models_have_their_published_size(name: str, parameters: int, size: int) -> None:
+    # Sizes in bytes of the .weights that pjreddie.com and AlexeyAB/darknet offer for 80 classes; see above.
+    with torch.device("meta"):
+        model = load_model(name, nc=80, anchors=np.ones((9, 2)))
+    statistics = sum(m.num_features * 2 for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert 20 + 4 * (parameters + statistics) == size
+
+
+NINE = [[10, 13], [16, 30], [33, 23], [30, 61], [62, 45], [59, 119], [116, 90], [156, 198], [373, 326]]
+SIX = [[10, 14], [23, 27], [37, 58], [81, 82], [135, 169], [344, 319]]
+
+
+@pytest.mark.parametrize(
+    ("name", "strides", "anchors", "scale"),
+    [
+        ("yolov3-tiny", [32, 16], [SIX[3:], SIX[:3]], 1.0),
+        ("yolov3", [32, 16, 8], [NINE[6:], NINE[3:6], NINE[:3]], 1.0),
+        ("yolov3-spp", [32, 16, 8], [NINE[6:], NINE[3:6], NINE[:3]], 1.0),
+        ("yolov4-tiny", [32, 16], [SIX[3:], SIX[:3]], 1.05),
+    ],
+)
+def test_the_published_models_have_their_published_heads(
+    name: str, strides: list[int], anchors: list[list[list[float]]], scale: float
+) -> None:
+    heads = load_model(name, nc=1).heads
+    assert [head.stride for head in heads] == strides
+    assert [head.anchors.tolist() for head in heads] == anchors
+    assert {(head.scale_x_y, head.new_coords) for head in heads} == {(scale, False)}
+
+
+def test_the_built_in_yolov3_tiny_computes_what_its_layer_list_says() -> None:
+    ours, listed = load_model("yolov3-tiny", nc=2).eval(), build(yolov3_tiny(), nc=2).eval()
+    listed.load_state_dict(ours.state_dict())
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(ours.predict(picture), listed.predict(picture))
+
+
 def test_yolov3_tiny_sees_at_strides_32_and_16() -> None:
     model = build(yolov3_tiny(), nc=7).eval()
     with torch.no_grad():
@@ -121,7 +170,7 @@ def test_pictures_may_have_other_than_three_channels(tmp_path: Path) -> None:
 
 
 def test_every_built_in_model_finds_boxes_of_its_size() -> None:
-    assert set(available_models()) >= {"pico", "nano"}
+    assert set(available_models()) >= {"pico", "nano", "yolov3-tiny", "yolov3", "yolov3-spp", "yolov4-tiny"}
     for name in available_models():
         model = load_model(name, nc=3).eval()
         side = model.stride * 2
@@ -164,6 +213,94 @@ def test_shortcut_adds_and_then_activates() -> None:
     first = model.layers[0](picture)
     third = model.layers[2](model.layers[1](first))
     assert torch.equal(model(picture)[0], model.layers[5](model.layers[4]((first + third).relu())))
+
+
+def test_shortcut_adds_several_layers() -> None:
+    shortcut = section("shortcut", from_="-2,-3", activation="linear")
+    model = build(NET + conv(4) + conv(4) + conv(4) + shortcut + plain(9) + yolo("0", "8,8")).eval()
+    picture = torch.rand(1, 3, 4, 4)
+    first = model.layers[0](picture)
+    second = model.layers[1](first)
+    added = model.layers[2](second) + second + first
+    torch.testing.assert_close(model(picture)[0], model.layers[5](model.layers[4](added)))
+
+
+def test_upsample_repeats_cells_and_scales_them() -> None:
+    upsample = section("upsample", stride=2, scale=0.5)
+    model = build(NET + conv(2, stride=2) + upsample + plain(9) + yolo("0", "8,8")).eval()
+    assert model.heads[0].stride == 1
+    cells = torch.tensor([[[[2.0, 4.0]]]])
+    assert model.layers[1](cells).tolist() == [[[[1, 1, 2, 2], [1, 1, 2, 2]]]]
+
+
+def test_dropout_only_acts_in_training() -> None:
+    model = build(NET + conv(4) + section("dropout", probability=0.75) + plain(9) + yolo("0", "8,8"))
+    ones = torch.ones(1, 4, 100, 100)
+    dropped = model.train().layers[1](ones)
+    assert set(dropped.unique().tolist()) == {0.0, 4.0}
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.75, abs=0.02)
+    assert torch.equal(model.eval().layers[1](ones), ones)
+
+
+def test_avgpool_leaves_the_mean_of_each_channel() -> None:
+    file = NET + conv(4, stride=2) + section("avgpool") + plain(6) + section("route", layers="-3") + plain(9)
+    model = build(file + yolo("0", "8,8")).eval()
+    assert model.stride == model.heads[0].stride == 2
+    picture = torch.rand(2, 3, 8, 12)
+    assert model(picture)[0].shape == (2, 1, 4, 6, 9)
+    first = model.layers[0](picture)
+    torch.testing.assert_close(model.layers[1](first), first.mean(dim=(2, 3), keepdim=True))
+
+
+def test_scale_channels_weighs_a_map_with_what_avgpool_saw() -> None:
+    squeeze = section("avgpool") + plain(2, activation="relu") + plain(4, activation="logistic")
+    file = NET + conv(4, stride=2) + squeeze + section("scale_channels", from_=-4) + plain(9) + yolo("0", "8,8")
+    model = build(file).eval()
+    assert model.heads[0].stride == 2
+    picture = torch.rand(2, 3, 8, 8)
+    first = model.layers[0](picture)
+    weights = model.layers[3](model.layers[2](first.mean(dim=(2, 3), keepdim=True)))
+    torch.testing.assert_close(model(picture)[0], model.layers[6](model.layers[5](first * weights)))
+
+
+@pytest.mark.parametrize(
+    ("inserted", "sentence"),
+    [
+        (
+            section("route", layers="-1,-2"),
+            "layer 1 is one cell behind [avgpool], layer 0 a map; they cannot be joined",
+        ),
+        (section("shortcut", from_=-2), "layer 1 is one cell behind [avgpool], layer 0 a map; they cannot be joined"),
+        (section("upsample"), "a single cell, which is what [avgpool] leaves, cannot be made a map again"),
+        (section("maxpool", size=2, stride=2, padding=0), "size=2, padding=0 changes the picture's side by other than"),
+        (plain(9) + yolo("0", "8,8"), "it cannot stand behind [avgpool], which leaves one cell that says nothing of"),
+        (section("scale_channels", from_="-1,-2"), "from must name one layer, not 2"),
+        (conv(8) + section("scale_channels", from_=-3), "layers 2, 0 have 8, 4 channels; they must be equal"),
+    ],
+)
+def test_one_cell_is_not_taken_for_a_map(inserted: str, sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        build(NET + conv(4, stride=2) + section("avgpool") + inserted + plain(9) + yolo("0", "8,8"))
+    assert sentence in str(caught.value)
+
+
+def test_a_map_is_not_taken_for_one_cell() -> None:
+    with pytest.raises(DataError, match=r"layer 1 must be a single cell, as \[avgpool\] leaves it, not a map"):
+        build(NET + conv(4) + conv(4) + section("scale_channels", from_=-2) + plain(9) + yolo("0", "8,8"))
+
+
+def test_what_steers_darknets_own_training_changes_nothing() -> None:
+    plain_file = NET + conv(4, stride=2) + section("maxpool", size=2) + plain(9) + yolo("0", "8,8")
+    steered = plain_file.replace(
+        "stride=2", "stride_x=2\nstride_y=2\ncbn=1\ngrad_centr=1\nlearning_rate=0.1\nflipped=0", 1
+    )
+    steered = steered.replace("[maxpool]", "[maxpool]\nstopbackward=1\nantialiasing=0", 1)
+    steered = steered.replace("[net]", "[net]\ntrack=1\nmosaic=1\nsteps=1,2\nseq_scales=1,1", 1)
+    assert steered.count("=1") > plain_file.count("=1")
+    plain_model, steered_model = build(plain_file).eval(), build(steered).eval()
+    steered_model.load_state_dict(plain_model.state_dict())
+    picture = torch.rand(1, 3, 8, 8)
+    assert torch.equal(plain_model(picture)[0], steered_model(picture)[0])
 
 
 @pytest.mark.parametrize("options", ["size=3\npad=1\ndilation=2", "size=3\npadding=1\ndilation=3", "size=6\npadding=2"])
@@ -351,6 +488,12 @@ ROUTE, SHORTCUT = "layer 3 [route] (line 26)", "layer 3 [shortcut] (line 26)"
             FIRST,
             "size=3, padding=0 changes the picture's side by other than its stride=2 (try pad=1)",
         ),
+        ("stride=2", "stride=2\nstride_x=1", FIRST, "stride_x=1, stride_y=2: only equal strides are supported"),
+        ("pad=1", "pad=1\nflipped=1", FIRST, "flipped=1 is not supported; leave it out"),
+        ("pad=1", "pad=1\nbinary=1", FIRST, "binary=1 is not supported; leave it out"),
+        ("pad=1", "pad=1\nxnor=1", FIRST, "xnor=1 is not supported; leave it out"),
+        ("pad=1", "pad=1\nshare_index=0", FIRST, "share_index=0 is not supported; leave it out"),
+        ("pad=1", "pad=1\ndontload=1", FIRST, "dontload=1 is not supported; leave it out"),
         ("pad=1", "groups=2", FIRST, "groups=2 must divide both its 3 input channels and its 8 filters"),
         ("=linear", "=relu", LAST, "activation=relu cannot stand right before [yolo]; use linear"),
         (
@@ -405,6 +548,25 @@ ROUTE, SHORTCUT = "layer 3 [route] (line 26)", "layer 3 [shortcut] (line 26)"
             "[shortcut]\nfrom=-2\nweights_type=per_channel\n[yolo]",
             SHORTCUT,
             "weights_type=per_channel is not supported; leave it out",
+        ),
+        ("[yolo]", "[shortcut]\nfrom=-1\nalpha=0.5\n[yolo]", SHORTCUT, "alpha=0.5 is not supported; leave it out"),
+        (
+            "[yolo]",
+            "[dropout]\nprobability=1\n[yolo]",
+            "layer 3 [dropout] (line 26)",
+            "probability must be at least 0 and less than 1, not 1",
+        ),
+        (
+            "[yolo]",
+            "[dropout]\ndropblock=1\n[yolo]",
+            "layer 3 [dropout] (line 26)",
+            "dropblock=1 is not supported; leave it out",
+        ),
+        (
+            "[yolo]",
+            "[maxpool]\nmaxpool_depth=1\n[yolo]",
+            "layer 3 [maxpool] (line 26)",
+            "maxpool_depth=1 is not supported; leave it out",
         ),
         (
             "[yolo]",
@@ -474,7 +636,9 @@ LINES = SMALL.splitlines()
 @settings(max_examples=60, deadline=None)
 @given(
     where=st.integers(0, len(LINES) - 1),
-    value=st.sampled_from(["", "-1", "0", "1", "2", "5", "x", "nan", "1.5", "3,4", "-2,0", "mish", "route", "yolo"]),
+    value=st.sampled_from(
+        ["", "-1", "0", "1", "2", "5", "x", "nan", "1.5", "3,4", "-2,0", "mish", "route", "yolo", "avgpool", "dropout"]
+    ),
     how=st.sampled_from(["drop", "twice", "value", "section"]),
 )
 def test_whatever_a_file_says_it_is_built_or_refused(where: int, value: str, how: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -86,7 +86,7 @@ class Section:
             self.fail(f"{key} must be {what} separated by commas, not '{text}'")
 
 
-SECTION_ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
+SECTION_ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool", "avg": "avgpool"}
 
 
 def parse_cfg(text: str) -> list[Section]:
@@ -182,6 +182,18 @@ class Route(nn.Module):
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
+class Upsample(nn.Upsample):
+    """Repeat every cell `stride` times in both directions, then multiply by `scale`."""
+
+    def __init__(self, stride: int, scale: float) -> None:
+        super().__init__(scale_factor=stride, mode="nearest")
+        self.scale = scale
+
+    def forward(self, input: Tensor) -> Tensor:
+        x = super().forward(input)
+        return x if self.scale == 1.0 else x * self.scale
+
+
 class Shortcut(nn.Module):
     """Add layers of one shape, then an activation."""
 
@@ -194,6 +206,17 @@ class Shortcut(nn.Module):
         for other in others:
             total = total + other
         return cast(Tensor, self.activation(total))
+
+
+class ScaleChannels(nn.Module):
+    """Multiply every channel of a map by its number in a single cell (squeeze and excitation), then an activation."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, cell: Tensor, x: Tensor) -> Tensor:
+        return cast(Tensor, self.activation(x * cell))
 
 
 class Head(nn.Module):
@@ -262,7 +285,10 @@ def decode(raw: Tensor, head: Head) -> Tensor:
 
 @dataclass(frozen=True)
 class _Layer:
-    """A built layer: its module, the layers it reads (-1 is the picture), its channels, its pixels of the picture."""
+    """A built layer: its module, the layers it reads (-1 is the picture), its channels, its pixels of the picture.
+
+    A `stride` of infinity is one cell for the whole picture, whatever its size: what [avgpool] leaves.
+    """
 
     module: nn.Module
     sources: tuple[int, ...]
@@ -291,15 +317,16 @@ class _Plan:
 def _build_convolutional(section: Section, plan: _Plan) -> _Layer:
     before = plan.source(plan.number - 1)
     size = section.read_int("size", 1, low=1)
-    stride = section.read_int("stride", 1, low=1)
+    stride = _read_stride(section)
     groups = section.read_int("groups", 1, low=1)
-    dilation = section.read_int("dilation", 1, low=1)
+    dilation = section.read_int("dilation", 1, low=1) if size > 1 else 1
     filters = section.read_int("filters", 1, low=1)
     padding = section.read_int("padding", 0, low=0)
     if section.read_int("pad", 0, low=0):
         padding = size // 2
     padding *= dilation  # as Darknet does, src/convolutional_layer.c
-    normalised = bool(section.read_int("batch_normalize", 0, low=0))
+    # cbn=1, batch_normalize=2: Darknet's statistics over several batches, which are those of one batch in evaluation
+    normalised = bool(section.read_int("batch_normalize", 0, low=0) or section.read_int("cbn", 0, low=0))
     activation = _read_activation(section, default="logistic")
     if plan.following is not None and plan.following.kind == "yolo":
         _check_head(section, plan.following, normalised)
@@ -308,7 +335,7 @@ def _build_convolutional(section: Section, plan: _Plan) -> _Layer:
     if before.channels % groups or filters % groups:
         section.fail(f"groups={groups} must divide both its {before.channels} input channels and its {filters} filters")
     shrinks_by = dilation * (size - 1) - 2 * padding
-    if not 0 <= shrinks_by < stride:
+    if not 0 <= shrinks_by < _slack(before, stride):
         section.fail(
             f"size={size}, padding={padding} changes the picture's side by other than its stride={stride} (try pad=1)"
         )
@@ -330,20 +357,49 @@ def _check_head(section: Section, yolo: Section, normalised: bool) -> None:
 
 def _build_maxpool(section: Section, plan: _Plan) -> _Layer:
     before = plan.source(plan.number - 1)
-    stride = section.read_int("stride", 1, low=1)
+    stride = _read_stride(section)
     size = section.read_int("size", stride, low=1)
     padding = section.read_int("padding", size - 1, low=0)
-    if not 0 <= size - 1 - padding < stride:
+    if not 0 <= size - 1 - padding < _slack(before, stride):
         section.fail(f"size={size}, padding={padding} changes the picture's side by other than its stride={stride}")
     return _Layer(MaxPool(size, stride, padding), (plan.number - 1,), before.channels, before.stride * stride)
+
+
+def _read_stride(section: Section) -> int:
+    stride = section.read_int("stride", 1, low=1)
+    across, down = (section.read_int(key, stride, low=1) for key in ("stride_x", "stride_y"))
+    if across != down:
+        section.fail(f"stride_x={across}, stride_y={down}: only equal strides are supported")
+    return across
+
+
+def _slack(before: _Layer, stride: int) -> int:
+    """A side divided by its stride may lose fewer pixels than this: as many round away, of one cell none."""
+    return stride if math.isfinite(before.stride) else 1
+
+
+def _build_avgpool(section: Section, plan: _Plan) -> _Layer:
+    """The mean of every channel over the whole picture, as in Darknet: [B, C, H, W] -> [B, C, 1, 1]."""
+    before = plan.source(plan.number - 1)
+    return _Layer(nn.AdaptiveAvgPool2d(1), (plan.number - 1,), before.channels, math.inf)
+
+
+def _build_dropout(section: Section, plan: _Plan) -> _Layer:
+    """Zeros with `probability`, the rest scaled up, in training only; layers that read the one before see it whole."""
+    before = plan.source(plan.number - 1)
+    probability = section.read_float("probability", 0.2)
+    if not 0 <= probability < 1:
+        section.fail(f"probability must be at least 0 and less than 1, not {probability:g}")
+    return _Layer(nn.Dropout(probability), (plan.number - 1,), before.channels, before.stride)
 
 
 def _build_upsample(section: Section, plan: _Plan) -> _Layer:
     before = plan.source(plan.number - 1)
     stride = section.read_int("stride", 2, low=1)
-    return _Layer(
-        nn.Upsample(scale_factor=stride, mode="nearest"), (plan.number - 1,), before.channels, before.stride / stride
-    )
+    if stride > 1 and not math.isfinite(before.stride):
+        section.fail("a single cell, which is what [avgpool] leaves, cannot be made a map again")
+    scale = section.read_float("scale", 1.0)
+    return _Layer(Upsample(stride, scale), (plan.number - 1,), before.channels, before.stride / stride)
 
 
 def _build_route(section: Section, plan: _Plan) -> _Layer:
@@ -364,6 +420,9 @@ def _build_route(section: Section, plan: _Plan) -> _Layer:
 def _build_shortcut(section: Section, plan: _Plan) -> _Layer:
     if section.options.get("weights_type", "none") != "none":
         section.fail(f"weights_type={section.options['weights_type']} is not supported; leave it out")
+    for key in ("alpha", "beta"):  # pjreddie/darknet: factors of the two that are added
+        if section.read_float(key, 1.0) != 1.0:
+            section.fail(f"{key}={section.options[key]} is not supported; leave it out")
     sources = (plan.number - 1, *_read_sources(section, "from", plan))
     inputs = [plan.source(number) for number in sources]
     _check_strides(section, sources, inputs)
@@ -371,6 +430,20 @@ def _build_shortcut(section: Section, plan: _Plan) -> _Layer:
     if len(set(channels)) > 1:
         section.fail(f"layers {_join(sources)} have {_join(channels)} channels; only equal ones can be added")
     return _Layer(Shortcut(_read_activation(section, default="linear")), sources, channels[0], inputs[0].stride)
+
+
+def _build_scale_channels(section: Section, plan: _Plan) -> _Layer:
+    named = _read_sources(section, "from", plan)
+    if len(named) > 1:
+        section.fail(f"from must name one layer, not {len(named)}")
+    sources = (plan.number - 1, *named)
+    cell, scaled = (plan.source(number) for number in sources)
+    if math.isfinite(cell.stride):
+        section.fail(f"layer {sources[0]} must be a single cell, as [avgpool] leaves it, not a map")
+    if cell.channels != scaled.channels:
+        section.fail(f"layers {_join(sources)} have {cell.channels}, {scaled.channels} channels; they must be equal")
+    module = ScaleChannels(_read_activation(section, default="linear"))
+    return _Layer(module, sources, scaled.channels, scaled.stride)
 
 
 def _build_yolo(section: Section, plan: _Plan) -> _Layer:
@@ -381,6 +454,8 @@ def _build_yolo(section: Section, plan: _Plan) -> _Layer:
     anchors = plan.anchors if plan.anchors is not None else _file_anchors(section)
     if max(mask) >= len(anchors):
         section.fail(f"mask asks for anchor {max(mask)} (counted from 0), but there are {len(anchors)}")
+    if not math.isfinite(before.stride):
+        section.fail("it cannot stand behind [avgpool], which leaves one cell that says nothing of places")
     if before.stride != int(before.stride):
         section.fail(f"its grid has {1 / before.stride:g} cells a pixel; one cell must be at least one pixel")
     scale_x_y = section.read_float("scale_x_y", 1.0)
@@ -432,6 +507,10 @@ def _read_sources(section: Section, key: str, plan: _Plan) -> tuple[int, ...]:
 
 def _check_strides(section: Section, sources: Sequence[int], inputs: Sequence[_Layer]) -> None:
     strides = [layer.stride for layer in inputs]
+    cells = [number for number, stride in zip(sources, strides, strict=True) if not math.isfinite(stride)]
+    if 0 < len(cells) < len(strides):
+        maps = [number for number in sources if number not in cells]
+        section.fail(f"layer {cells[0]} is one cell behind [avgpool], layer {maps[0]} a map; they cannot be joined")
     if len(set(strides)) > 1:
         section.fail(f"layers {_join(sources)} have strides {_join(strides)}; only equal ones can be joined")
 
@@ -448,9 +527,12 @@ def _did_you_mean(name: str, known: Collection[str]) -> str:
 _BUILDERS: Mapping[str, Callable[[Section, _Plan], _Layer]] = {
     "convolutional": _build_convolutional,
     "maxpool": _build_maxpool,
+    "avgpool": _build_avgpool,
     "upsample": _build_upsample,
     "route": _build_route,
     "shortcut": _build_shortcut,
+    "scale_channels": _build_scale_channels,
+    "dropout": _build_dropout,
     "yolo": _build_yolo,
 }
 
@@ -458,17 +540,23 @@ _BUILDERS: Mapping[str, Callable[[Section, _Plan], _Layer]] = {
 _OPTIONS_TEXT = {
     "net": """
         channels
-        B1 B2 adam adversarial_lr angle aspect attention augment_speed badlabels_rejection_percentage batch blur burn_in
-        contrastive cutmix decay dynamic_minibatch ema_alpha eps equidistant_point exposure flip gamma gaussian_noise
-        height hue inputs label_smooth_eps learning_rate letter_box loss_scale max_batches max_chart_loss max_crop
-        min_crop mixup momentum mosaic mosaic_bound num_sigmas_reject_badlabels optimized_memory policy power
-        resize_step saturation scale scales show_receptive_field squared step steps subdivisions try_fix_nan
-        use_cuda_graph weights_reject_freq width workspace_size_limit_MB""",
-    "convolutional": "activation batch_normalize dilation filters groups pad padding size stride stopbackward",
-    "maxpool": "padding size stride",
-    "upsample": "stride",
-    "route": "group_id groups layers stopbackward",
-    "shortcut": "activation from weights_type",
+        B1 B2 adam adversarial_lr angle aspect attention augment_speed badlabels_rejection_percentage batch
+        batches_cycle_mult batches_per_cycle blur burn_in contrastive contrastive_color contrastive_jit_flip cutmix
+        decay dynamic_minibatch ema_alpha eps equidistant_point exposure flip gamma gaussian_noise height hue inputs
+        label_smooth_eps learning_rate letter_box loss_scale max_batches max_chart_loss max_crop min_crop mixup momentum
+        mosaic mosaic_bound num_sigmas_reject_badlabels optimized_memory policy power resize_step saturation scale
+        scales seq_scales sequential_subdivisions show_receptive_field squared step steps subdivisions time_steps track
+        try_fix_nan unsupervised use_cuda_graph weights_reject_freq width workspace_size_limit_MB""",
+    "convolutional": """
+        activation batch_normalize cbn dilation filters groups pad padding size stride stride_x stride_y
+        angle dot grad_centr""",
+    "maxpool": "out_channels padding size stride stride_x stride_y",
+    "avgpool": "",
+    "upsample": "scale stride",
+    "route": "group_id groups layers",
+    "shortcut": "activation alpha beta from weights_normalization weights_type",
+    "scale_channels": "activation from",
+    "dropout": "dropblock_size_abs dropblock_size_rel probability",
     "yolo": """
         anchors classes mask new_coords num scale_x_y
         beta_nms cls_normalizer counters_per_class delta_normalizer dets_for_show dets_for_track embedding_layer
@@ -476,7 +564,26 @@ _OPTIONS_TEXT = {
         max_delta nms_kind obj_normalizer objectness_smooth random resize show_details sim_thresh track_ciou_norm
         track_history_size truth_thresh uc_normalizer""",
 }
-_OPTIONS: Mapping[str, frozenset[str]] = {kind: frozenset(text.split()) for kind, text in _OPTIONS_TEXT.items()}
+_OPTIONS_OF_ALL_TEXT = """
+    burnin_update clip dont_update dontsave learning_rate onlyforward smooth stopbackward stream train_only_bn truth
+    wait_stream"""
+# What would change the arithmetic, or the layout of a file of weights; 0 says that it does not.
+_REFUSED_TEXT = {
+    "convolutional": """
+        antialiasing assisted_excitation bin_output binary coordconv flipped reverse rotate share_index stretch
+        stretch_sway sway xnor""",
+    "maxpool": "antialiasing maxpool_depth maxpool_zero_nonmax",
+    "scale_channels": "scale_wh",
+    "dropout": "dropblock",
+}
+_REFUSED_OF_ALL_TEXT = "dontload dontloadscales numload"
+_REFUSED: Mapping[str, frozenset[str]] = {
+    kind: frozenset(f"{_REFUSED_TEXT.get(kind, '')} {_REFUSED_OF_ALL_TEXT}".split()) for kind in _BUILDERS
+}
+_OPTIONS: Mapping[str, frozenset[str]] = {
+    "net": frozenset(_OPTIONS_TEXT["net"].split()),
+    **{kind: frozenset(f"{_OPTIONS_TEXT[kind]} {_OPTIONS_OF_ALL_TEXT}".split()) | _REFUSED[kind] for kind in _BUILDERS},
+}
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -504,7 +611,8 @@ class Darknet(nn.Module):
         self.layers = nn.ModuleList(layer.module for layer in layers)
         self._sources = [layer.sources for layer in layers]
         self._last_uses = _last_uses(self._sources)
-        self.stride = int(max(layer.stride for layer in layers))
+        self.stride = int(max(layer.stride for layer in layers if math.isfinite(layer.stride)))
+        self.frozen = 0  # so many first layers stay in evaluation mode, whatever `train` is told: see freeze.py
         masks = [_mask(section) for section in sections if section.kind == "yolo"]
         self.anchor_count = 1 + max((max(mask) for mask in masks), default=-1)  # of the list that masks pick from
         if not self.heads:
@@ -514,6 +622,13 @@ class Darknet(nn.Module):
     def heads(self) -> list[Head]:
         """The [yolo] layers, in the order of the file and of what `forward` returns."""
         return [layer for layer in self.layers if isinstance(layer, Head)]
+
+    def train(self, mode: bool = True) -> Self:
+        """As for every module, but `frozen` layers keep evaluating: their batch statistics do not move."""
+        super().train(mode)
+        for layer in self.layers[: self.frozen]:
+            layer.eval()
+        return self
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Images [B, channels, H, W] in 0..1 -> one raw tensor [B, na, ny, nx, 5 + nc] a head; see `Head`, `decode`.
@@ -559,6 +674,9 @@ def _check_options(section: Section) -> None:
     for key in section.options:
         if key not in _OPTIONS[section.kind]:
             section.fail(f"unknown option '{key}'{_did_you_mean(key, _OPTIONS[section.kind])}")
+        refused = key in _REFUSED.get(section.kind, ())
+        if refused and (key == "share_index" or section.read_float(key, 0.0) != 0.0):  # share_index=0 is layer 0
+            section.fail(f"{key}={section.options[key]} is not supported; leave it out")
 
 
 def _last_uses(sources: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
