@@ -6,18 +6,30 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from trainer.api import DataError, TrainerError, TrainingDiverged, TrainJob, TrainOptions
+from trainer.api import DataError, EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
+from trainer.detection.checkpoint import read_checkpoint
+from trainer.detection.darknet import Darknet, load_model, parse_cfg
+from trainer.detection.distributed import Team
+from trainer.detection.loss import DetectionLoss
+from trainer.detection.matching import grids_of, match_all
+from trainer.detection.optimizer import Average
+from trainer.detection.precision import Precision
 from trainer.detection.recipe import HYPS, LIMITS, Recipe
 from trainer.detection.trainer import DetectionTrainer
+from trainer.detection.update import Updater
+from trainer.detection.validation import evaluate
+from trainer.detection.world import open_world
 from trainer.process import ProcessTrainer
 from trainer.testing import TrainerContract
 
@@ -178,13 +190,104 @@ def test_the_digest_changes_with_the_data_alone(trainer: DetectionTrainer, data:
     assert trainer.prepare(job_of(other, tmp_path).options).digest != before
 
 
-def test_saved_weights_load_safely_and_predict_the_same(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
-    *_, last = trainer.train(job_of(data, tmp_path, {"lr0": 0.02}, save=True))
-    saved = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert saved["names"] == list(NAMES)
-    assert saved["hyp"] == {"lr0": 0.02}
-    assert saved["metrics"]["map50_95"] == last.map50_95
-    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+def test_what_is_saved_loads_safely_and_says_where_it_came_from(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    job = job_of(data, tmp_path, {"lr0": 0.02}, save=True)
+    scored = list(trainer.train(job))
+    last, best = (read_checkpoint(tmp_path / name) for name in ("last.pt", "best.pt"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
+    assert last["names"] == list(NAMES)
+    assert last["hyp"] == {"lr0": 0.02}
+    assert last["digest"] == trainer.prepare(job.options).digest
+    assert last["metrics"]["map50_95"] == scored[-1].map50_95
+    assert best["metrics"]["map50_95"] == max(metrics.map50_95 for metrics in scored)
+    assert torch.__version__.startswith(last["provenance"]["torch"])
+    assert "training" not in last and "training" not in best  # a finished training needs its optimizer no more
+
+
+def test_a_model_from_its_checkpoint_alone_scores_what_the_training_said(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    *_, last = trainer.train(job_of(data, tmp_path, save=True))
+    saved = read_checkpoint(tmp_path / "last.pt")
+    model = Darknet(parse_cfg(saved["cfg"]), len(saved["names"]))
+    model.load_state_dict(saved["weights"])
+    world = open_world(job_of(data, tmp_path).options)
+    again = evaluate(model.eval(), world.scored, 2, 2, {}, 0.0, torch.float32)
+    assert again.map50_95 == pytest.approx(last.map50_95, abs=0.02)  # the training may have scored in bfloat16
+
+
+RESUMABLE: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "sgd, accumulating": {"optimizer": "sgd", "nominal_batch": 16, "batch": 4},
+    "two phases": {"freeze_epochs": 2, "freeze_batch": 4},
+}
+
+
+@pytest.mark.parametrize("name", RESUMABLE)
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_training_that_was_resumed_equals_one_that_never_stopped(
+    name: str, stop: int, data: Path, tmp_path: Path
+) -> None:
+    for place in ("straight", "resumed"):
+        (tmp_path / place).mkdir()
+    job = job_of(data, tmp_path / "straight", {"mixup": 0.3}, epochs=4, imgsz=32, save=True, **RESUMABLE[name])
+    straight = list(DetectionTrainer().train(job))
+    job = replace(job, workdir=tmp_path / "resumed")
+    with closing(DetectionTrainer().train(job)) as epochs:
+        before = [next(epochs) for _ in range(stop)]
+    after = list(DetectionTrainer().train(replace(job, resume=True)))
+    assert [without_time(metrics) for metrics in (*before, *after)] == [without_time(metrics) for metrics in straight]
+    one, other = (read_checkpoint(tmp_path / place / "last.pt")["weights"] for place in ("straight", "resumed"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def without_time(metrics: EpochMetrics) -> EpochMetrics:
+    return replace(metrics, seconds=0.0)
+
+
+def test_only_an_unfinished_training_of_the_same_model_can_be_resumed(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    job = job_of(data, tmp_path, imgsz=32, save=True)
+    with pytest.raises(DataError, match=r"nothing to resume.*last\.pt does not exist"):
+        next(trainer.train(replace(job, resume=True)))
+    with closing(trainer.train(job)) as epochs:
+        next(epochs)
+    other = replace(job, options=replace(job.options, model="nano"), resume=True)
+    with pytest.raises(DataError, match=r"the model of .*last\.pt is another one"):
+        next(trainer.train(other))
+    list(trainer.train(replace(job, resume=True)))
+    with pytest.raises(DataError, match="finished training"):
+        next(trainer.train(replace(job, resume=True)))
+
+
+def test_without_tests_only_the_last_epoch_is_scored_and_trains_the_same(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    *_, usual = trainer.train(job_of(data, tmp_path, epochs=3, imgsz=32))
+    (only,) = trainer.train(job_of(data, tmp_path, epochs=3, imgsz=32, notest=True))
+    assert without_time(only) == without_time(usual)
+
+
+def test_gathering_gradients_is_an_update_with_all_of_their_pictures() -> None:
+    """Two batches gathered move the weights as their mean gradient does."""
+    outcome = []
+    for gathered in (1, 2):
+        torch.manual_seed(0)
+        model = load_model("pico", nc=2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        loss = DetectionLoss(Recipe(), model.heads, 2, 64)
+        precision, team = Precision(torch.float32), Team(torch.device("cpu"))
+        updater = Updater(model, loss, optimizer, Average(model, 10), precision, team, record=False)
+        images, boxes = torch.rand(2, 3, 64, 64), torch.tensor([[0.0, 1, 30, 30, 20, 20]])
+        found = match_all(boxes, grids_of(model.heads), images.shape, 4.0)
+        for _ in range(gathered):
+            updater.gather(images, found)
+        updater.step()
+        outcome.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(*outcome)
 
 
 def test_every_hyp_has_a_default_within_its_limits() -> None:

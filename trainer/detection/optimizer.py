@@ -25,7 +25,8 @@ Norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 def build_optimizer(model: nn.Module, recipe: Recipe, name: str, batch: int) -> torch.optim.Optimizer:
     """Three groups as in YOLOv5 v6.2+: biases first, then decayed weights, then the weights of norms.
 
-    SGD has Nesterov momentum; Adam and AdamW take `momentum` as beta1. The decay grows with the batch (batch / 64).
+    SGD has Nesterov momentum; Adam and AdamW take `momentum` as beta1. The decay grows with the pictures of an update
+    (`batch` / 64). What is frozen stands in no group.
     """
     biases: list[nn.Parameter] = []
     weights: list[nn.Parameter] = []
@@ -33,7 +34,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe, name: str, batch: int) -> 
     for module in model.modules():
         for key, parameter in module.named_parameters(recurse=False):
             group = biases if key == "bias" else norms if isinstance(module, Norms) else weights
-            group.append(parameter)
+            if parameter.requires_grad:
+                group.append(parameter)
     decay = recipe.weight_decay * batch / NOMINAL_BATCH
     groups = [
         {"params": biases, "weight_decay": 0.0},
@@ -92,23 +94,36 @@ def warmup_epochs(recipe: Recipe, epochs: int) -> float:
 
 
 class Schedule:
-    """Sets rates and momentum before every update: in a short run an epoch would be too coarse a step."""
+    """Sets rates and momentum before every batch: in a short run an epoch would be too coarse a step.
 
-    def __init__(self, optimizer: torch.optim.Optimizer, recipe: Recipe, name: str, epochs: int, steps: int) -> None:
-        """`steps` is the number of updates in one epoch."""
+    `nominal_batch` says how many pictures make an update: gradients of that many batches are gathered, of fewer while
+    it warms up, as in YOLOv5 (0: every batch is an update, since a short run has too few of them to give away).
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        name: str,
+        epochs: int,
+        steps: int,
+        accumulate: int = 1,
+    ) -> None:
+        """`steps` is the number of batches in one epoch, `accumulate` how many make an update after the warm-up."""
         self.optimizer = optimizer
         self.recipe = recipe
         self.shape = SCHEDULES[name]
         self.total = max(1, epochs * steps - 1)
         self.warmup = warmup_epochs(recipe, epochs) * steps
-        self.updates = 0
+        self.accumulate = accumulate
+        self.batches = 0
 
-    def advance(self) -> None:
-        """Prepare the optimizer for the next update."""
-        recipe, update = self.recipe, self.updates
-        self.updates += 1
-        rate = recipe.lr0 * self.shape(min(1.0, update / self.total), recipe.lrf)
-        warm = min(1.0, update / self.warmup) if self.warmup > 0 else 1.0
+    def advance(self) -> int:
+        """Prepare the optimizer for the next batch; returns how many batches the update is to gather now."""
+        recipe, batch = self.recipe, self.batches
+        self.batches += 1
+        rate = recipe.lr0 * self.shape(min(1.0, batch / self.total), recipe.lrf)
+        warm = min(1.0, batch / self.warmup) if self.warmup > 0 else 1.0
         momentum = _between(recipe.warmup_momentum, recipe.momentum, warm)
         for index, group in enumerate(self.optimizer.param_groups):
             start = recipe.warmup_bias_lr if index == 0 else 0.0  # group 0 holds the biases
@@ -117,6 +132,12 @@ class Schedule:
                 group["betas"] = (momentum, group["betas"][1])
             else:
                 group["momentum"] = momentum
+        return max(1, round(_between(1.0, self.accumulate, warm)))
+
+
+def accumulation(nominal_batch: int, batch: int) -> int:
+    """How many batches make an update of about `nominal_batch` pictures; 0 pictures: one batch."""
+    return max(1, round(nominal_batch / batch))
 
 
 def _between(start: float, end: float, share: float) -> float:

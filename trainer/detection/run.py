@@ -1,0 +1,129 @@
+"""A run: everything that moves in one training. It can be put into a checkpoint and taken out again, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from trainer.api import DataError, EpochMetrics, TrainJob
+from trainer.detection.batches import count_batches
+from trainer.detection.checkpoint import describe, read_training, save_checkpoint
+from trainer.detection.darknet import Darknet, initialise_biases, load_model
+from trainer.detection.distributed import Team
+from trainer.detection.loss import DetectionLoss
+from trainer.detection.optimizer import Average, Schedule, accumulation, build_optimizer
+from trainer.detection.phases import Phase, phase_at, phases_of
+from trainer.detection.precision import choose_precision
+from trainer.detection.recipe import Recipe
+from trainer.detection.update import Updater
+from trainer.detection.world import World
+
+
+class Run:
+    """One training between two epochs: the model, its average, and what moves them.
+
+    `epoch` is the last one that was trained; `metrics` are those of the last one that was scored, `best` is the highest
+    fitness so far, `map_by_class` what each class scored last (None: never).
+    """
+
+    def __init__(self, job: TrainJob, recipe: Recipe, world: World, team: Team) -> None:
+        options = job.options
+        self.job, self.recipe, self.world, self.team = job, recipe, world, team
+        torch.manual_seed(options.seed)
+        self.model = build_model(options.model, world, team.device)
+        self.precision = choose_precision(options.amp, self.model, options.imgsz, options.batch, team.device)
+        self.average = Average(self.model, sum(self.count_updates(phase) for phase in phases_of(options)))
+        self.epoch = 0
+        self.metrics: EpochMetrics | None = None
+        self.best = float("-inf")
+        self.map_by_class: list[float] | None = None
+        self.phase: Phase | None = None
+        self._described = describe(self.model, job, cfg=world.cfg, names=world.spec.names, digest=world.prepared.digest)
+        if job.resume:
+            self._restore(read_training(job.workdir / "last.pt"))
+
+    def count_batches(self, phase: Phase) -> int:
+        return count_batches(len(self.world.pictures.images), phase.batch)
+
+    def count_updates(self, phase: Phase) -> int:
+        return -(-self.count_batches(phase) // self._accumulate(phase)) * phase.epochs
+
+    def _accumulate(self, phase: Phase) -> int:
+        return accumulation(self.job.options.nominal_batch, phase.batch)
+
+    def enter(self, phase: Phase) -> None:
+        """Begin a phase: freeze what it freezes, and build anew what moves the rest. Nothing if it has begun."""
+        if phase == self.phase:
+            return
+        options = self.job.options
+        self.phase = phase
+        accumulate = self._accumulate(phase)
+        loss = DetectionLoss(self.recipe, self.model.heads, self.world.spec.nc, options.imgsz)
+        self.optimizer = build_optimizer(self.model, self.recipe, options.optimizer, phase.batch * accumulate)
+        self.batch, self.steps = phase.batch, self.count_batches(phase)
+        self.schedule = Schedule(self.optimizer, self.recipe, options.schedule, phase.epochs, self.steps, accumulate)
+        same_shapes = not (options.rect or options.multi_scale)
+        self.updater = Updater(
+            self.model,
+            loss,
+            self.optimizer,
+            self.average,
+            self.precision,
+            self.team,
+            record=same_shapes and accumulate == 1,
+        )
+
+    def note(self, metrics: EpochMetrics) -> bool:
+        """Remember what was scored; returns whether it is the best so far (of equal ones the last)."""
+        self.metrics = metrics
+        scores = (metrics.precision, metrics.recall, metrics.map50, metrics.map50_95)
+        fitness = sum(w * score for w, score in zip(self.job.options.fitness_weights, scores, strict=True))
+        is_best = fitness >= self.best
+        self.best = max(self.best, fitness)
+        return is_best
+
+    def save(self, *, is_best: bool) -> None:
+        """Write last.pt, from which the run can be resumed, and best.pt if this epoch is the best one."""
+        save_checkpoint(self.job.workdir / "last.pt", self._described, self.average.model, self.metrics, self._state())
+        if is_best:
+            save_checkpoint(self.job.workdir / "best.pt", self._described, self.average.model, self.metrics)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "model": {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.updater.scaler.state_dict(),
+            "batches": self.schedule.batches,
+            "updates": self.average.updates,
+            "best": self.best,
+            "map_by_class": self.map_by_class,
+        }
+
+    def _restore(self, content: Mapping[str, Any]) -> None:
+        described = self._described
+        for name, what in (("cfg", "model"), ("digest", "data"), ("anchors", "anchors")):
+            if content[name] != described[name]:
+                raise DataError(f"the {what} of {self.job.workdir / 'last.pt'} is another one: it cannot be resumed")
+        state = content["training"]
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.average.model.load_state_dict(content["weights"])
+        self.average.updates = state["updates"]
+        self.best = state["best"]
+        self.map_by_class = state["map_by_class"]
+        self.enter(phase_at(self.job.options, max(1, self.epoch)))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updater.scaler.load_state_dict(state["scaler"])
+        self.schedule.batches = state["batches"]
+
+
+def build_model(name: str, world: World, device: torch.device) -> Darknet:
+    """An untrained model for the world's classes and anchors, on its device, laid out as convolutions like it."""
+    model = load_model(name, world.spec.nc, world.anchors)
+    initialise_biases(model)
+    model.to(device)
+    model.to(memory_format=torch.channels_last)
+    return model
