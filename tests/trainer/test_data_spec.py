@@ -151,7 +151,7 @@ def test_an_empty_test_split_means_that_there_is_none(root: Path) -> None:
         ({"val": "images/valid"}, "'val' in .* leads to .*images/valid, which does not exist"),
         ({"test": "images/tests"}, "'test' in .* leads to .*images/tests, which does not exist"),
         ({"train": ["images/train", "images/more"]}, "leads to .*images/more, which does not exist"),
-        ({"train": 7}, "'train' in .* is 7, expected a folder, a list of folders or a .txt list"),
+        ({"train": 7}, "'train' in .* is 7, expected a folder, a list of folders, a .txt list or a .json"),
         ({"train": []}, r"'train' in .* is \[\], expected a folder"),
         ({"train": [7]}, r"'train' in .* is \[7\], expected a folder"),
         ({"train": "images/val/c.jpg"}, "leads to .*c.jpg, expected a folder or a .txt list of images"),
@@ -206,7 +206,16 @@ def test_a_misspelt_data_set_gets_a_suggestion() -> None:
 
 def test_a_folder_leads_to_the_yaml_in_it(root: Path) -> None:
     path = _yaml(root)
-    with pytest.raises(DataError, match=f"is a folder, expected a data.yaml: try {path}"):
+    assert find_data(str(root)) == find_data(path)
+    (root / "other.yaml").write_text("of the two, data.yaml is meant")
+    assert find_data(str(root)) == find_data(path)
+    Path(path).rename(root / "another.yaml")
+    with pytest.raises(DataError, match=r"holds 2 yaml files, name the one that is meant: try .*another\.yaml"):
+        find_data(str(root))
+
+
+def test_a_folder_in_which_nothing_can_be_read_is_refused(root: Path) -> None:
+    with pytest.raises(DataError, match=r"without a data\.yaml, a COCO \.json or VOC \.xml files"):
         find_data(str(root))
 
 

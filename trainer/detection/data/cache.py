@@ -1,8 +1,9 @@
-"""The decoded pictures of a split as one memory-mapped file in the user's cache folder, built once for everybody."""
+"""The decoded pictures of a split: one memory-mapped file in the user's cache folder, or decoded on demand."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -10,15 +11,16 @@ import logging
 import os
 import secrets
 import shutil
+import threading
 import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import PIL
@@ -29,18 +31,32 @@ from trainer.detection.data.problems import Problem
 
 T = TypeVar("T")
 R = TypeVar("R")
+Index = tuple[tuple[int, ...], np.ndarray, tuple[Problem, ...]]  # of a cache: kept, sizes, problems
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1  # of the cache; raise it when `decode` gives other pixels for the same bytes
+KEPT_BYTES = 256 * 2**20  # of pictures that are decoded on demand
 SETTLED = 2.0  # seconds after which a file that was written no longer changes within one tick of its time stamp
+
+
+class Images(Protocol):
+    """Pictures uint8 [N, imgsz, imgsz, 3]: the little of numpy's arrays that all kinds of them have."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """By an index, a slice or an array of indices, and perhaps slices of rows and columns behind it: an array."""
 
 
 @dataclass(frozen=True)
 class Cached:
     """Decoded pictures: uint8 [N, imgsz, imgsz, 3], their sizes int32 [N, 2], and which of the files they are [N]."""
 
-    images: np.ndarray
+    images: Images
     sizes: np.ndarray
     kept: tuple[int, ...]
     problems: tuple[Problem, ...]
@@ -119,6 +135,82 @@ def cached_pictures(files: Sequence[Path], digests: Sequence[str], imgsz: int, f
     return found
 
 
+def decoded_on_demand(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder: Path) -> Cached:
+    """The same pictures without a cache of pixels: each is decoded whenever it is needed.
+
+    All are decoded once, to know which can be and their sizes; that is remembered in `folder`, if it can be written.
+    """
+    key = _blake(json.dumps([FORMAT, PIL.__version__, imgsz, *digests]).encode())
+    stem = folder / "pictures" / f"{key}-{imgsz}"
+    for known in (stem.with_suffix(".json"), stem.with_suffix(".sizes")):
+        if (found := _read_index(known, files)) is not None:
+            break
+    else:
+        index: dict[str, list[Any]] = {"kept": [], "sizes": [], "problems": []}
+        for _ in _decode_all(files, digests, imgsz, index):
+            pass
+        found = _parse_index(index, files)
+        with contextlib.suppress(OSError):  # it only saves time
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(stem.with_suffix(".sizes")) as out:
+                out.write(json.dumps(index).encode())
+    kept, sizes, problems = found
+    images = DecodedOnDemand([files[i] for i in kept], [digests[i] for i in kept], imgsz)
+    return Cached(images, sizes, kept, problems)
+
+
+class DecodedOnDemand:
+    """Pictures that are decoded when they are asked for; those asked for last are kept, `limit_bytes` of them at most.
+
+    Stands in for a uint8 array [N, imgsz, imgsz, 3] where it is read by picture: `images[3]`, `images[3, 5:9, 5:9]`,
+    `images[2:5]`, `images[[4, 1, 4]]`. What it returns is the caller's own. Several threads may read.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(
+        self, files: Sequence[Path], digests: Sequence[str], imgsz: int, limit_bytes: int = KEPT_BYTES
+    ) -> None:
+        self._files, self._digests, self._imgsz = tuple(files), tuple(digests), imgsz
+        self._most = limit_bytes // (imgsz * imgsz * 3)
+        self._kept: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._guard = threading.Lock()
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self._files), self._imgsz, self._imgsz, 3
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Raises DataError if a file is no longer what it was."""
+        first, rest = (key[0], key[1:]) if isinstance(key, tuple) else (key, ())
+        which = np.arange(len(self._files))[first]
+        if which.ndim == 0:
+            return self._picture(int(which))[rest].copy()
+        pictures = np.empty((len(which), *self.shape[1:]), np.uint8)
+        with ThreadPoolExecutor(_threads()) as pool:
+            for place, picture in enumerate(pool.map(self._picture, which.tolist())):
+                pictures[place] = picture
+        return pictures[(slice(None), *rest)]
+
+    def _picture(self, i: int) -> np.ndarray:
+        with self._guard:
+            if (kept := self._kept.get(i)) is not None:
+                self._kept.move_to_end(i)
+                return kept
+        picture = _decode_unchanged(self._files[i], self._digests[i], self._imgsz)
+        if isinstance(picture, str):
+            raise DataError(f"{self._files[i]} cannot be read any more: {picture}")
+        with self._guard:
+            self._kept[i] = picture.pixels
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return picture.pixels
+
+
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path`; the system releases it when the process ends, however it ends."""
@@ -164,25 +256,42 @@ def remove_left_overs(path: Path) -> None:
 
 def _open(stem: Path, files: Sequence[Path], imgsz: int) -> Cached | None:
     """The cache at `stem` if it is there and whole. The .json is written after the .npy: where it is, both are."""
-    index = _read_json(stem.with_suffix(".json"))
+    index = _read_index(stem.with_suffix(".json"), files)
     if index is None:
         return None
-    try:
-        kept = tuple(map(int, index["kept"]))
-        sizes = np.array(index["sizes"], np.int32).reshape(-1, 2)
-        images: np.ndarray = np.empty((0, imgsz, imgsz, 3), np.uint8)
-        if kept:  # nothing cannot be mapped
+    kept, sizes, problems = index
+    images: np.ndarray = np.empty((0, imgsz, imgsz, 3), np.uint8)
+    if kept:  # nothing cannot be mapped
+        try:
             images = np.lib.format.open_memmap(stem.with_suffix(".npy"), mode="r")
-        problems = tuple(Problem(files[i], None, what, detail) for i, what, detail in index["problems"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return None
-    if images.shape != (len(kept), imgsz, imgsz, 3) or images.dtype != np.uint8 or len(sizes) != len(kept):
+        except (OSError, ValueError):
+            return None
+    if images.shape != (len(kept), imgsz, imgsz, 3) or images.dtype != np.uint8:
         return None
     return Cached(images, sizes, kept, problems)
 
 
+def _read_index(file: Path, files: Sequence[Path]) -> Index | None:
+    content = _read_json(file)
+    if content is None:
+        return None
+    try:
+        index = _parse_index(content, files)
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return index if len(index[0]) == len(index[1]) else None
+
+
+def _parse_index(content: Mapping[str, Any], files: Sequence[Path]) -> Index:
+    kept = tuple(map(int, content["kept"]))
+    sizes = np.array(content["sizes"], np.int32).reshape(-1, 2)
+    return kept, sizes, tuple(Problem(files[i], None, what, detail) for i, what, detail in content["problems"])
+
+
 def _build(stem: Path, files: Sequence[Path], digests: Sequence[str], imgsz: int) -> None:
     index: dict[str, list[Any]] = {"kept": [], "sizes": [], "problems": []}
+    if shutil.disk_usage(stem.parent).free < len(files) * imgsz * imgsz * 3:  # before hours are spent on filling it
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with replacing(stem.with_suffix(".npy")) as out:
         # Written, not mapped: on a full disk a write raises OSError where a mapped page would end the process.
         begin = _write_header(out, len(files), imgsz)
@@ -207,7 +316,8 @@ def _in_memory(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder
     if needed > _free_memory() / 2:
         raise DataError(
             f"the cache folder {folder} cannot be written ({why.strerror or why}), and"
-            f" {needed / 2**30:.1f} GiB of pictures do not fit into memory: set EVOLVE_CACHE to a folder with room"
+            f" {needed / 2**30:.1f} GiB of pictures do not fit into memory: set EVOLVE_CACHE to a folder with room, or"
+            " take --cache none, which decodes them whenever they are needed"
         ) from why
     index: dict[str, list[Any]] = {"kept": [], "sizes": [], "problems": []}
     images = np.empty((len(files), imgsz, imgsz, 3), np.uint8)
@@ -228,16 +338,7 @@ def _decode_all(
     """The pictures that can be read, in order; which they are, their sizes and the problems go into `index`."""
 
     def one(i: int) -> Picture | str:
-        try:
-            content = files[i].read_bytes()
-        except OSError:
-            content = None
-        if content is None or _blake(content) != digests[i]:
-            raise DataError(f"{files[i]} changed while the data set was being read: start again when it is complete")
-        try:
-            return decode(content, imgsz)
-        except UnreadablePicture as error:
-            return str(error)
+        return _decode_unchanged(files[i], digests[i], imgsz)
 
     with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata, without saying in which file
@@ -250,6 +351,20 @@ def _decode_all(
             index["kept"].append(i)
             index["sizes"].append([picture.width, picture.height])
             yield picture
+
+
+def _decode_unchanged(file: Path, digest: str, imgsz: int) -> Picture | str:
+    """The picture in a file, or why there is none. Raises DataError if its bytes are not those of the digest."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        content = None
+    if content is None or _blake(content) != digest:
+        raise DataError(f"{file} changed while the data set was being read: start again when it is complete")
+    try:
+        return decode(content, imgsz)
+    except UnreadablePicture as error:
+        return str(error)
 
 
 def _in_order(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

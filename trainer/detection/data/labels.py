@@ -1,133 +1,143 @@
-"""YOLO label files: where an image's labels lie, and what stands in them, line by line."""
+"""What one picture shows, whatever format says so: boxes, classes, polygons, and the rules for what cannot be right."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from trainer.api import DataError
 from trainer.detection.data.problems import Problem
 
 TOLERANCE = 0.01  # how far outside [0, 1] a value may lie: converters are off by one pixel, which is this on 100 px
 SMALLEST_SIDE = 1e-6  # of the picture; a thinner box has no area once it is float32 pixels
+FEWEST_CORNERS = 3  # of a polygon
+
+Edges = tuple[float, float, float, float]
+Corners = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The boxes of one image: float64 [M, 4] xyxy in [0, 1] of the picture's width and height, classes int64 [M]."""
+    """The boxes of one picture, as fractions of its width and height.
+
+    `boxes` float64 [M, 4] xyxy in [0, 1], `classes` int64 [M]. `polygons`: M outlines, each float64 [k, 2] in [0, 1],
+    or None where only the box is known; () means that none is. `stated_size` is the width and height in pixels that
+    the labels claim for the picture, where they do.
+    """
 
     boxes: np.ndarray
     classes: np.ndarray
     problems: tuple[Problem, ...]
+    polygons: tuple[np.ndarray | None, ...] = ()
+    stated_size: tuple[int, int] | None = None
 
 
-def label_folder(image_folder: Path) -> Path:
-    """The folder of the labels of the images in a folder: its last part `images` replaced by `labels`, or itself.
+class NoLabels(Exception):
+    """What a picture shows is not known, so it must not count as background. `what` says what was done about it."""
 
-    It is itself, too, if the folder so named does not exist.
-    """
-    parts = image_folder.parts
-    for i in reversed(range(len(parts))):
-        if parts[i] == "images":
-            folder = Path(*parts[:i], "labels", *parts[i + 1 :])
-            return folder if folder.is_dir() else image_folder
-    return image_folder
+    def __init__(self, file: Path, what: str, detail: str = "") -> None:
+        super().__init__(f"{file}: {what}")
+        self.file, self.what, self.detail = file, what, detail
 
 
-def read_labels(file: Path, nc: int) -> Labels:
-    """What `file` says, a line being `class x y width height` (centre, in [0, 1]) or `class x1 y1 x2 y2 x3 y3 ...`.
+class LabelReader(Protocol):
+    """Where the labels of a split's pictures stand: one kind of reader for each format."""
 
-    A polygon becomes its bounding box. Values up to TOLERANCE outside [0, 1] are accepted, and boxes are clipped to the
-    picture. A line that cannot be right is left out and becomes a Problem, and so does the second of two lines that say
-    the same. No file, or an empty one, is a picture with nothing on it. A class id beyond the names is not dirt but a
-    mistake in the data set (the names are not those the labels were made with): DataError. Raises OSError if there is a
-    file that cannot be read.
-    """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        content = b""
-    boxes: list[tuple[float, float, float, float]] = []
-    classes: list[int] = []
-    problems: list[Problem] = []
-    seen: dict[tuple[float, ...], int] = {}
-    for number, raw in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        if not raw.strip():
-            continue
-        try:
-            class_id, box = _read_line(raw)
-        except _BadLine as bad:
-            problems.append(Problem(file, number, f"label line dropped: {bad.what}", bad.detail))
-            continue
-        if class_id >= nc:
-            raise DataError(
-                f"{file}:{number} has class id {class_id}, but names lists {nc} (ids 0 to {nc - 1}):"
-                " add the name or mend the label"
-            )
-        first = seen.setdefault((class_id, *box), number)
-        if first != number:
-            problems.append(Problem(file, number, "label line dropped: says the same as another", f"line {first}"))
-            continue
-        classes.append(class_id)
-        boxes.append(box)
-    return Labels(np.array(boxes, np.float64).reshape(-1, 4), np.array(classes, np.int64), tuple(problems))
+    def read(self, image: Path) -> Labels:
+        """Raises NoLabels, OSError if the labels are there and cannot be read, DataError for a class without a name."""
+
+    def source(self, image: Path) -> Path | None:
+        """The file that would hold this picture's labels, None if no file can."""
+
+    def strays(self, images: Sequence[Path]) -> tuple[Problem, ...]:
+        """Labels that belong to none of these pictures, and pictures beside them that nothing speaks of."""
 
 
-def orphans(image_folders: Iterable[Path], suffixes: Iterable[str]) -> tuple[Problem, ...]:
-    """A Problem for each label file in a `labels` folder that has no image beside it in the `images` folder."""
-    endings = frozenset(suffixes)
-    problems = []
-    for folder in sorted(set(image_folders)):
-        labels = label_folder(folder)
-        if labels == folder or not folder.is_dir():
-            continue  # .txt files beside images may be anything
-        images = {stem for stem, ending in map(os.path.splitext, os.listdir(folder)) if ending.lower() in endings}
-        for file in sorted(labels.glob("*.txt")):
-            if file.stem not in images and file.name != "classes.txt":  # labelImg leaves the names there
-                problems.append(Problem(file, None, "label file without an image"))
-    return tuple(problems)
+class BadLabel(Exception):
+    """One label that cannot be right; `what` names the kind, `detail` what was found."""
 
-
-class _BadLine(Exception):
     def __init__(self, what: str, detail: str = "") -> None:
         super().__init__(what)
         self.what, self.detail = what, detail
 
 
-def _read_line(raw: bytes) -> tuple[int, tuple[float, float, float, float]]:
-    try:
-        fields = raw.decode().split()
-    except UnicodeDecodeError:
-        raise _BadLine("not UTF-8") from None
-    if len(fields) < 5 or len(fields) % 2 == 0:
-        raise _BadLine("neither 5 columns (a box) nor 7, 9, 11, ... (a polygon)", f"{len(fields)} columns")
-    try:
-        values = [float(field) for field in fields]
-    except ValueError:
-        raise _BadLine("not a number", _excerpt(fields)) from None
-    if not all(map(math.isfinite, values)):
-        raise _BadLine("not a finite number", _excerpt(fields))
-    if not values[0].is_integer() or not 0 <= values[0] < 2**31:
-        raise _BadLine("class id is no integer from 0", fields[0])
-    coordinates = values[1:]
-    if not all(-TOLERANCE <= value <= 1 + TOLERANCE for value in coordinates):
-        raise _BadLine("outside [0, 1]", _excerpt(fields))
-    if len(coordinates) == 4:
-        x, y, width, height = coordinates
-        edges = x - width / 2, y - height / 2, x + width / 2, y + height / 2
-    else:
-        xs, ys = coordinates[::2], coordinates[1::2]
-        edges = min(xs), min(ys), max(xs), max(ys)
+class Gathering:
+    """Collects the labels of one picture from its file, and a Problem for each that is left out."""
+
+    def __init__(self, file: Path, noun: str) -> None:
+        self.file, self.noun = file, noun
+        self.problems: list[Problem] = []
+        self._boxes: list[Edges] = []
+        self._classes: list[int] = []
+        self._polygons: list[np.ndarray | None] = []
+        self._seen: dict[tuple[float, ...], str] = {}
+
+    def add(self, class_id: int, box: Edges, polygon: Corners | None, line: int | None, place: str) -> None:
+        """Takes a label whose box is sound; `place` names it for people, as in 'line 3'."""
+        if (first := self._seen.get((class_id, *box))) is not None:
+            where = first if line is not None else f"{place} and {first}"
+            self.drop(line, BadLabel("says the same as another", where))
+            return
+        self._seen[(class_id, *box)] = place
+        self._boxes.append(box)
+        self._classes.append(class_id)
+        self._polygons.append(None if polygon is None else np.array(polygon, np.float64).clip(0.0, 1.0))
+
+    def drop(self, line: int | None, bad: BadLabel) -> None:
+        self.problems.append(Problem(self.file, line, f"{self.noun} dropped: {bad.what}", bad.detail))
+
+    def labels(self, stated_size: tuple[int, int] | None = None) -> Labels:
+        return Labels(
+            np.array(self._boxes, np.float64).reshape(-1, 4),
+            np.array(self._classes, np.int64),
+            tuple(self.problems),
+            tuple(self._polygons) if any(polygon is not None for polygon in self._polygons) else (),
+            stated_size,
+        )
+
+
+def box_around(corners: Corners) -> Edges:
+    """The upright box around a polygon."""
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def clip(edges: Edges, shown: str) -> Edges:
+    """The part of a box that lies in the picture. Raises BadLabel if that has no area; `shown` is the box as found."""
     x1, y1, x2, y2 = (min(max(edge, 0.0), 1.0) for edge in edges)
     if x2 - x1 < SMALLEST_SIDE or y2 - y1 < SMALLEST_SIDE:
-        raise _BadLine("a box without area", _excerpt(fields))
-    return int(values[0]), (x1, y1, x2, y2)
+        raise BadLabel("a box without area", shown)
+    return x1, y1, x2, y2
 
 
-def _excerpt(fields: list[str]) -> str:
-    return " ".join(fields[:6])[:60] + (" ..." if len(fields) > 6 else "")
+def from_pixels(edges: Edges, size: tuple[int, int]) -> Edges:
+    """A box xyxy in pixels of a picture of this width and height, as fractions of it. Raises BadLabel.
+
+    What is refused is what a YOLO label would be refused for: a centre outside the picture, a side longer than its own.
+    """
+    shown = " ".join(f"{edge:g}" for edge in edges)
+    if not all(map(math.isfinite, edges)):
+        raise BadLabel("not a finite number", shown)
+    x1, y1, x2, y2 = edges
+    if x2 <= x1 or y2 <= y1:
+        raise BadLabel("a box without area", shown)
+    width, height = size
+    for low, high, side in ((x1, x2, width), (y1, y2, height)):
+        slack = max(TOLERANCE * side, 1.0)  # a pixel, where the picture has fewer than 100
+        if not -slack <= (low + high) / 2 <= side + slack or high - low > side + slack:
+            raise BadLabel("outside the picture", f"{shown} in {width} x {height}")
+    return clip((x1 / width, y1 / height, x2 / width, y2 / height), shown)
+
+
+def reaches_outside(boxes: Sequence[Edges], size: tuple[int, int]) -> bool:
+    """Whether a box ends well outside a picture of this size, so that the size is likely not the picture's."""
+    width, height = size
+    return any(
+        x2 > width + max(TOLERANCE * width, 1.0) or y2 > height + max(TOLERANCE * height, 1.0)
+        for _, _, x2, y2 in boxes
+        if math.isfinite(x2) and math.isfinite(y2)
+    )

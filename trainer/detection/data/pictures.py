@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -24,6 +25,7 @@ _UPRIGHT = {  # EXIF 2.32, 4.6.4 A: what to do to see it upright; 1 and whatever
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = (_UPRIGHT[5], _UPRIGHT[6], _UPRIGHT[7], _UPRIGHT[8])
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,27 @@ def decode(content: bytes, imgsz: int) -> Picture:
         raise UnreadablePicture(" ".join(str(error).split()) or type(error).__name__) from error
 
 
+def picture_size(file: Path) -> tuple[int, int]:
+    """Width and height of the picture in a file, upright, from its header. Raises OSError, UnreadablePicture."""
+    with file.open("rb") as content:
+        try:
+            with Image.open(content, formats=FORMATS) as image:
+                orientation = _orientation(image)
+                width, height = image.size
+        except UnidentifiedImageError:
+            raise UnreadablePicture(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+        except Exception as error:  # see decode
+            raise UnreadablePicture(" ".join(str(error).split()) or type(error).__name__) from error
+    return (height, width) if orientation in _LYING else (width, height)
+
+
 def _read(content: bytes, imgsz: int) -> Image.Image:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        size = _fit(image.size, imgsz)
+        size = fit(image.size, imgsz)
         image.draft(None, (2 * size[0], 2 * size[1]))  # a JPEG decodes faster at 1/2, 1/4, 1/8; twice `size` is enough
         image.load()
         if image.format == "TIFF":  # which Pillow turns upright by itself, and then forgets the tag
-            size = _fit(image.size, imgsz)
+            size = fit(image.size, imgsz)
         orientation = _orientation(image)
         rgb = _to_rgb(image)
     if rgb.size != size:
@@ -100,7 +116,8 @@ def _flat_rows(pixels: np.ndarray) -> float:
     return 1 - filled / len(pixels)
 
 
-def _fit(size: tuple[int, int], imgsz: int) -> tuple[int, int]:
+def fit(size: tuple[int, int], imgsz: int) -> tuple[int, int]:
+    """Width and height of a picture whose long side becomes `imgsz`."""
     width, height = size
     scale = imgsz / max(width, height)
     return max(round(width * scale), 1), max(round(height * scale), 1)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import DataError
-from trainer.detection.data.labels import label_folder, orphans, read_labels
+from trainer.detection.data.yolo import label_folder, orphans, read_labels
 
 GOOD = b"0 0.5 0.5 0.2 0.4"
 

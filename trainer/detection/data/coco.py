@@ -1,0 +1,308 @@
+"""COCO annotations: one .json for each split, with images, categories and annotations (boxes xywh, polygons)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.api import DataError
+from trainer.detection.data.labels import (
+    FEWEST_CORNERS,
+    BadLabel,
+    Corners,
+    Edges,
+    Gathering,
+    Labels,
+    NoLabels,
+    box_around,
+    from_pixels,
+)
+from trainer.detection.data.listing import in_folder
+from trainer.detection.data.pictures import UnreadablePicture, picture_size
+from trainer.detection.data.problems import Problem
+from trainer.detection.data.spec import SPLITS, DataSpec, draw_splits
+
+PROBED = 200  # images of a .json that are looked for, to find the folder where all lie
+WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+OTHER_TASKS = ("captions", "person_keypoints", "image_info", "panoptic", "stuff")  # of COCO's own annotation files
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """One image of a .json and its annotations, still unchecked; width and height are 0 where they are not stated."""
+
+    size: tuple[int, int]
+    annotations: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A .json as it stands there: categories in order of their ids, and images with the path of their file."""
+
+    file: Path
+    categories: Mapping[Any, str]
+    images: Mapping[Path, CocoImage]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class CocoLabels:
+    """Labels from a .json; `ids` are the class ids of its category ids."""
+
+    file: Path
+    images: Mapping[Path, CocoImage]
+    ids: Mapping[Any, int]
+
+    def read(self, image: Path) -> Labels:
+        return _to_labels(self.images[image], image, self.file, self.ids)
+
+    def source(self, image: Path) -> Path | None:
+        return self.file if image in self.images else None
+
+    def strays(self, images: Sequence[Path]) -> tuple[Problem, ...]:
+        return ()
+
+
+def read_coco(
+    files: Mapping[str, Path], source: Path, folders: Iterable[Path] = (), names: tuple[str, ...] | None = None
+) -> DataSpec:
+    """The data set of a .json for each split, or of one for 'all', from which splits are drawn (see draw_splits).
+
+    Images are looked for in `folders` at first, then where they usually lie (see `image_folder`). Classes are the
+    categories of the training .json in order of their ids, unless `names` are given; those of the others must be among
+    them, by name. Raises DataError.
+    """
+    read = {split: read_coco_file(file, folders) for split, file in files.items()}
+    first = read.get("train") or next(iter(read.values()))
+    names = names or tuple(first.categories.values())
+    if len(set(names)) < len(names):
+        raise DataError(f"two categories of {first.file} have one name: {', '.join(names)[:200]}")
+    readers = {split: CocoLabels(found.file, found.images, _class_ids(found, names)) for split, found in read.items()}
+    splits = {split: tuple(sorted(found.images)) for split, found in read.items()}
+    problems = {split: found.problems for split, found in read.items()}
+    if "all" in read:
+        splits, problem = draw_splits(splits["all"], source)
+        readers = dict.fromkeys(splits, readers["all"])
+        problems = {"train": (*problems["all"], problem)}
+    return DataSpec(source, names, splits, readers, problems)
+
+
+def find_coco_files(root: Path) -> dict[str, Path]:
+    """The .json of each split in a folder: train/_annotations.coco.json or annotations/instances_train2017.json, say.
+
+    Whose name, or whose folder's, says no split is 'all', if there is but one. Raises DataError if several could be.
+    """
+    found: dict[str, list[Path]] = {}
+    candidates = sorted(
+        {*root.glob("*.json"), *root.glob("annotations/*.json"), *root.glob("*/_annotations.coco.json")}
+    )
+    for file in candidates:
+        if not file.name.startswith((*OTHER_TASKS, ".")):
+            found.setdefault(_split_of(file, root), []).append(file)
+    if "train" in found:
+        found.pop("all", None)
+    for split, files in found.items():
+        if len(files) > 1:
+            raise DataError(
+                f"{root} has several .json files for '{split}' ({', '.join(file.name for file in files[:3])}):"
+                " name one for each split in a data.yaml, as in train: annotations/a.json"
+            )
+    return {split: files[0] for split, files in found.items()}
+
+
+def read_coco_file(file: Path, folders: Iterable[Path] = ()) -> CocoFile:
+    """What a .json says, and where its images lie. Raises DataError."""
+    content = _load(file)
+    problems: list[Problem] = []
+    categories = _categories(content["categories"], file)
+    listed: dict[Any, tuple[str, tuple[int, int]]] = {}
+    for number, entry in enumerate(content["images"]):
+        name, key = (entry.get("file_name"), entry.get("id")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not name or not isinstance(key, int | str):
+            problems.append(
+                Problem(file, None, "image left out: its entry has no id or no file_name", f"images[{number}]")
+            )
+        elif key in listed:
+            problems.append(Problem(file, None, "image left out: its id is another's", f"{name}: {key}"))
+        else:
+            listed[key] = name, (_whole(entry.get("width")), _whole(entry.get("height")))
+    if not listed:
+        raise DataError(f"{file} lists no image")
+    folder = image_folder(file, [name for name, _ in listed.values()], folders)
+    annotations: dict[Any, list[Mapping[str, Any]]] = {}
+    for number, entry in enumerate(content["annotations"]):
+        key = entry.get("image_id") if isinstance(entry, dict) else None
+        if isinstance(key, int | str) and key in listed:
+            annotations.setdefault(key, []).append(entry)
+        else:
+            problems.append(Problem(file, None, "box dropped: its image is not listed", _place(entry, number)))
+    images: dict[Path, CocoImage] = {}
+    for key, (name, size) in listed.items():
+        image = folder / name
+        more = annotations.get(key, [])
+        if image in images:
+            problems.append(Problem(file, None, "image listed twice: the annotations of both are taken", name))
+            more = [*images[image].annotations, *more]
+        images[image] = CocoImage(size, tuple(more))
+    unlisted = set(in_folder(folder)) - set(images) if folder == file.parent else set()
+    problems += [Problem(image, None, "image left out: its .json does not list it") for image in sorted(unlisted)]
+    return CocoFile(file, categories, images, tuple(problems))
+
+
+def image_folder(file: Path, names: Sequence[str], folders: Iterable[Path]) -> Path:
+    """The folder that holds most of these images: beside the .json, or beside its folder, under a name like its own."""
+    probed = names[:: max(len(names) // PROBED, 1)]
+    own = file.stem.removeprefix("instances_").removesuffix(".coco").removesuffix("_annotations")
+    split = _split_of(file, file.parent.parent)
+    places = list(folders)
+    for base in (file.parent, file.parent.parent):
+        words = (own, *WORDS.get(split, ()))
+        places += [base, *(base / word for word in words), base / "images", *(base / "images" / word for word in words)]
+    places = list(dict.fromkeys(place for place in places if place.is_dir()))
+    counts = [sum((place / name).is_file() for name in probed) for place in places]
+    if not any(counts):
+        tried = ", ".join(map(str, places[:4]))
+        raise DataError(
+            f"the images of {file} are nowhere: {names[0]} lies not in {tried} (name the folder in a data.yaml, as in"
+            " images: FOLDER)"
+        )
+    return places[counts.index(max(counts))]
+
+
+def join(parts: Sequence[Corners]) -> Corners:
+    """One outline of several: each part is entered and left again at the two corners that lie nearest.
+
+    The bridges have no area, so that the outline covers what the parts cover, and its box is theirs.
+    """
+    whole = list(parts[0])
+    for part in parts[1:]:
+        apart = np.subtract(np.array(whole)[:, None], np.array(part)[None])
+        i, j = divmod(int((apart**2).sum(-1).argmin()), len(part))
+        whole = [*whole[: i + 1], *part[j:], *part[: j + 1], *whole[i:]]
+    return whole
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} is not JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f"{file} has no list '{key}': expected COCO's images, annotations and categories")
+    return dict(content)
+
+
+def _categories(entries: Sequence[Any], file: Path) -> dict[Any, str]:
+    """Category ids to names, in order of the ids, which may have gaps (COCO's own go from 1 to 90 with ten missing)."""
+    categories: dict[int, str] = {}
+    for entry in entries:
+        key, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(key, int) or not isinstance(name, str) or not name or key in categories:
+            raise DataError(f"{file} has the category {entry!r:.80}, expected an id of its own and a name")
+        categories[key] = name
+    if not categories:
+        raise DataError(f"{file} has no category, so that there is no class to learn")
+    return dict(sorted(categories.items()))
+
+
+def _class_ids(found: CocoFile, names: tuple[str, ...]) -> dict[Any, int]:
+    used = {entry.get("category_id") for image in found.images.values() for entry in image.annotations}
+    ids = {}
+    for key, name in found.categories.items():
+        if name in names:
+            ids[key] = names.index(name)
+        elif key in used:
+            raise DataError(
+                f"{found.file} has category '{name}', but the names are {', '.join(names)[:200]}: they must agree"
+            )
+    return ids
+
+
+def _to_labels(found: CocoImage, image: Path, file: Path, ids: Mapping[Any, int]) -> Labels:
+    size = found.size
+    if 0 in size:
+        try:
+            size = picture_size(image)
+        except (OSError, UnreadablePicture) as error:
+            raise NoLabels(image, "image dropped: it cannot be read", str(error)) from None
+    gathering = Gathering(file, "box")
+    for number, entry in enumerate(found.annotations):
+        place = _place(entry, number)
+        try:
+            if entry.get("category_id") not in ids:
+                raise DataError(f"{file} has category_id {entry.get('category_id')!r} in {place}, but no such category")
+            if entry.get(
+                "iscrowd"
+            ):  # a region of many, not a box around one (cocoapi, PythonAPI/pycocotools/cocoeval.py)
+                raise BadLabel("marked as a crowd", place)
+            polygon = _polygon(entry.get("segmentation"), place, gathering)
+            box = from_pixels(_edges(entry.get("bbox"), polygon, place), size)
+            outline = None if polygon is None else [(x / size[0], y / size[1]) for x, y in polygon]
+            gathering.add(ids[entry["category_id"]], box, outline, None, place)
+        except BadLabel as bad:
+            gathering.drop(None, bad if place in bad.detail else BadLabel(bad.what, f"{place}: {bad.detail}"))
+    return gathering.labels(size)
+
+
+def _edges(bbox: Any, polygon: Corners | None, place: str) -> Edges:
+    if bbox is None and polygon is not None:
+        return box_around(polygon)
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        raise BadLabel("bbox is not [x, y, width, height]", place)
+    if not all(isinstance(value, int | float) for value in bbox):
+        raise BadLabel("not a number", f"{place}: {bbox!r:.60}")
+    x, y, width, height = map(float, bbox)
+    return x, y, x + width, y + height
+
+
+def _polygon(segmentation: Any, place: str, gathering: Gathering) -> Corners | None:
+    """The outline in pixels, its parts joined; None if there is none that can be read, which becomes a Problem."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, dict):
+        gathering.problems.append(
+            Problem(gathering.file, None, "box kept without its mask: RLE masks are not read", place)
+        )
+        return None
+    parts = [_corners(part) for part in segmentation] if isinstance(segmentation, list) else []
+    sound = [part for part in parts if part is not None]
+    if len(sound) < len(parts) or not parts:
+        what = f"part of a polygon dropped: not {FEWEST_CORNERS} or more pairs of numbers"
+        gathering.problems.append(Problem(gathering.file, None, what, place))
+    return join(sound) if sound else None
+
+
+def _corners(part: Any) -> Corners | None:
+    if not isinstance(part, list) or len(part) < 2 * FEWEST_CORNERS or len(part) % 2:
+        return None
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in part):
+        return None
+    return list(zip(map(float, part[::2]), map(float, part[1::2]), strict=True))
+
+
+def _split_of(file: Path, root: Path) -> str:
+    """The split that a .json is for, told by the words in its name or in that of its folder below `root`."""
+    for name in (file.stem, *(part for part in (file.parent.name,) if file.parent != root)):
+        words = set("".join(c if c.isalpha() else " " for c in name.lower()).split())
+        for split in SPLITS:
+            if words & set(WORDS[split]):
+                return split
+    return "all"
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 1 else 0
+
+
+def _place(entry: Any, number: int) -> str:
+    key = entry.get("id") if isinstance(entry, dict) else None
+    return f"annotation {number}" if key is None else f"annotation id {key}"

@@ -1,0 +1,45 @@
+"""Image files, in folders and in lists."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainer.api import DataError
+from trainer.detection.data.pictures import SUFFIXES
+
+
+def in_folder(folder: Path) -> Iterator[Path]:
+    """Image files at any depth; hidden ones are no pictures (macOS leaves ._name.jpg files in archives)."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
+                yield Path(place, name)
+
+
+def in_list(file: Path, roots: Sequence[Path]) -> Iterator[Path]:
+    """The files that a list names, a line each, relative to the list's own folder or else to the first root that fits.
+
+    A line that leads nowhere stays, beside the list: reading the split reports it, with its path.
+    """
+    bases = (file.parent, *roots)
+    fits = file.parent  # where the last one lay, most likely the next one lies too
+    for line in lines_of(file):
+        for base in (fits, *bases):
+            if (found := base / line).exists():
+                fits = base
+                break
+        else:
+            found = file.parent / line
+        yield found
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text file that say something. Raises DataError if it cannot be read."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror}") from error
+    lines = (os.fsdecode(raw).strip() for raw in content.removeprefix(b"\xef\xbb\xbf").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]  # a file name is bytes, and need not be UTF-8
