@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.detection.augment import GREY, Pictures, make_batch, shift_colours, warp_labels
+from trainer.detection.augment import Pictures, make_batch
+from trainer.detection.draw import warp_boxes
+from trainer.detection.render import GREY, shift_colours
 from trainer.detection.recipe import Recipe
 
 STILL = Recipe(hsv_h=0, hsv_s=0, hsv_v=0, translate=0, scale=0, fliplr=0, mosaic=0)
@@ -106,8 +108,9 @@ def test_a_turned_square_gets_the_upright_box_around_it() -> None:
     eighth = np.array([[half, half, 0], [-half, half, 0], [0, 0, 1]])
     centre, back = np.eye(3), np.eye(3)
     centre[:2, 2], back[:2, 2] = -32, 32
-    [box] = warp_labels(np.array([[1, 22, 22, 42, 42]], np.float32), back @ eighth @ centre, 64)
-    np.testing.assert_allclose(box, [1, 32 - 200**0.5, 32 - 200**0.5, 32 + 200**0.5, 32 + 200**0.5], atol=1e-3)
+    [box], [is_kept] = warp_boxes(np.array([[22.0, 22, 42, 42]]), (back @ eighth @ centre)[None], (64, 64))
+    np.testing.assert_allclose(box, [32 - 200**0.5, 32 - 200**0.5, 32 + 200**0.5, 32 + 200**0.5], atol=1e-3)
+    assert is_kept
 
 
 def test_mixup_shows_two_mosaics_at_once() -> None:

@@ -1,0 +1,60 @@
+"""A training split in memory: what batches are drawn from."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures and their boxes.
+
+    images uint8 [N, S, S, 3] with the picture at the top left: an array (also one mapped from a file) or a tensor on
+    the device where batches are to be made. sizes int [N, 2]: each one's width and height. labels: per picture float32
+    [n, 5]: class, x1, y1, x2, y2 in pixels. polygons: for every box, all pictures' in a row, its outline float [k, 2]
+    in pixels or None; empty where no box has one.
+    """
+
+    images: NDArray[np.uint8] | Tensor
+    sizes: NDArray[np.integer]
+    labels: tuple[Float, ...]
+    polygons: tuple[Float | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def imgsz(self) -> int:
+        return int(self.images.shape[1])
+
+    @cached_property
+    def rows(self) -> Float:
+        """All labels in a row: float32 [M, 5]."""
+        return np.concatenate([np.zeros((0, 5), np.float32), *self.labels])
+
+    @cached_property
+    def first(self) -> NDArray[np.int64]:
+        """int64 [N + 1]: picture i has `rows` first[i] to first[i + 1]."""
+        return np.concatenate([[0], np.cumsum([len(part) for part in self.labels])]).astype(np.int64)
+
+    @cached_property
+    def pixels(self) -> Tensor:
+        """The images as a tensor that shares their memory."""
+        if isinstance(self.images, Tensor):
+            return self.images
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a file mapped for reading cannot be written to, and nobody here does
+            return torch.from_numpy(self.images)
+
+    def to(self, device: torch.device) -> Pictures:
+        """The same with all images on a device."""
+        return replace(self, images=self.pixels.to(device))
