@@ -15,6 +15,7 @@ from benchmarks.core_choices import OURS, arms_of
 from benchmarks.kill_and_resume import draw_targets, judge_hyp
 from benchmarks.pruning_saved import saved
 from benchmarks.report import Difference, header, table
+from benchmarks.short_run import Measured, show
 from benchmarks.stored import StoredStudy, first_difference
 from trainer import EpochMetrics, TrainOptions
 
@@ -140,3 +141,22 @@ def test_a_generation_that_is_missing_is_named():
 def test_every_target_is_killed_about_equally_often():
     drawn = draw_targets(20, np.random.default_rng(0))
     assert sorted(drawn.count(target) for target in ("parent", "worker", "both")) == [6, 7, 7]
+
+
+def test_a_short_run_is_told_by_length_and_who_with_its_spread_and_its_ratio_to_ours():
+    def measured(name, seed, score, epoch_s):
+        return Measured(name, 10, seed, score, 2 * score, epoch_s, 10 * epoch_s, 0.1, 500.0)
+
+    runs = [
+        measured("evolve nano", 0, 0.2, 1.0),
+        measured("yolov8n", 0, 0.1, 4.0),
+        measured("evolve nano", 1, 0.4, 1.0),
+        measured("yolov8n", 1, 0.1, 4.0),
+    ]
+    head, _, ours, theirs = ([cell.strip() for cell in line.split("|")[1:-1]] for line in show(runs, 200).splitlines())
+    assert dict(zip(head, ours, strict=True)) | {"sd": ""} == {
+        "epochs": "10", "who": "evolve nano", "map50_95 by seed": "0.200, 0.400", "mean": "0.3000", "sd": "",
+        "sd / mean": "0.47", "map50": "0.6000", "s/epoch": "1.000", "ours / theirs": "1.00", "pictures/s": "200",
+        "s in all": "10.0", "set-up s": "0.10", "map50_95 a minute": "1.800", "peak MiB": "500",
+    }  # fmt: skip
+    assert theirs[head.index("ours / theirs")] == "0.25"
