@@ -233,6 +233,29 @@ def train(hyp: str | None, split: str, seeds: int, out: str | None, **flags: Any
         click.echo(line)
 
 
+@cli.command()
+@click.argument("data")
+@click.option("--imgsz", type=click.IntRange(min=1), help="Pixels to measure boxes at.  [default: as in training]")
+@click.option("--single-cls", is_flag=True, help="Take all classes for one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def check(data: str, imgsz: int | None, single_cls: bool, as_json: bool) -> None:
+    """Tell what a data set holds, and what is wrong with it.
+
+    DATA is whatever --data may be. Exit code 2, with one sentence, if it cannot be trained on; 0 if it can.
+    """
+    from rich.console import Console
+
+    from evolve.checking import report_as_json, tell_report
+    from trainer.detection.data.report import inspect_data
+
+    options = resolve_config({"data": data, "imgsz": imgsz}).train_options()
+    report = inspect_data(data, options.imgsz, single_cls=single_cls)
+    if as_json:
+        click.echo(report_as_json(report))
+    else:
+        tell_report(Console(), report)
+
+
 def quieten_libraries() -> None:
     """Leave the screen to us: of Optuna's lines only warnings, and none about what it calls experimental.
 

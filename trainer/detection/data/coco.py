@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class CocoFile:
 class CocoLabels:
     """Labels from a .json; `ids` are the class ids of its category ids."""
 
+    format: ClassVar[str] = "COCO"
     file: Path
     images: Mapping[Path, CocoImage]
     ids: Mapping[Any, int]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -45,7 +45,9 @@ class NoLabels(Exception):
 
 
 class LabelReader(Protocol):
-    """Where the labels of a split's pictures stand: one kind of reader for each format."""
+    """Where the labels of a split's pictures stand: one kind of reader for each format, whose name is `format`."""
+
+    format: ClassVar[str]
 
     def read(self, image: Path) -> Labels:
         """Raises NoLabels, OSError if the labels are there and cannot be read, DataError for a class without a name."""

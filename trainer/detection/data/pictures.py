@@ -15,7 +15,7 @@ GREY = 114  # what is not picture: the padding of the square and what a transpar
 MAX_MISSING_ROWS = 0.25  # of a truncated JPEG's height; with more of it missing, too many boxes would lie on nothing
 
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
-_ORIENTATION = 0x0112  # EXIF tag
+ORIENTATION_TAG = 0x0112  # EXIF tag
 _UPRIGHT = {  # EXIF 2.32, 4.6.4 A: what to do to see it upright; 1 and whatever is no orientation: nothing
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -125,7 +125,7 @@ def fit(size: tuple[int, int], imgsz: int) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     try:
-        return _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+        return _UPRIGHT.get(image.getexif().get(ORIENTATION_TAG, 1))
     except Exception:  # damaged EXIF says nothing about the picture
         return None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
@@ -49,6 +50,7 @@ class Annotation:
 class VocLabels:
     """Labels from the .xml of each picture; `unread` holds, instead, why one could not be read."""
 
+    format: ClassVar[str] = "Pascal VOC"
     annotations: Mapping[Path, Annotation]
     unread: Mapping[Path, NoLabels]
     ids: Mapping[str, int]

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from trainer.api import DataError
 from trainer.detection.data.labels import TOLERANCE, BadLabel, Corners, Edges, Gathering, Labels, box_around, clip
@@ -20,6 +21,7 @@ IMAGE_FOLDERS = ("images", "JPEGImages")  # whose labels lie in a folder `labels
 class YoloLabels:
     """Reads the .txt file of each picture; `nc` is the number of class names."""
 
+    format: ClassVar[str] = "YOLO"
     nc: int
     _folders: dict[Path, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
