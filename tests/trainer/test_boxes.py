@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss
 
-from trainer.detection.boxes import ciou, cxcywh_to_xyxy, iou, non_max_suppression, xyxy_to_cxcywh
+from trainer.detection.boxes import (
+    ciou,
+    cxcywh_to_xyxy,
+    iou,
+    keep_by_lists,
+    keep_by_pairs,
+    non_max_suppression,
+    xyxy_to_cxcywh,
+)
 
 
 def random_boxes(seed: int, n: int, low: float = 0.0) -> Tensor:
@@ -163,6 +171,26 @@ def test_suppression_equals_the_plain_loop(
     for picture, detections in enumerate(found):
         expected = plain_suppression(predictions[picture], conf, limit, max_det)
         torch.testing.assert_close(detections, torch.tensor(expected).view(-1, 6), rtol=1e-5, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.sampled_from([0, 1, 40, 150]),
+    limit=st.sampled_from([0.2, 0.6]),
+    max_det=st.sampled_from([3, 300]),
+)
+def test_all_pairs_at_once_keep_what_the_lists_keep(seed: int, n: int, limit: float, max_det: int) -> None:
+    """The way of the GPU, run here on the CPU; the lists leave out only what comes behind max_det."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes = random_boxes(seed, 3 * n, low=-20.0).view(3, n, 4)
+    labels = torch.randint(0, 3, (3, n), generator=generator)
+    confidences = torch.rand(3, n, generator=generator).sort(dim=1, descending=True).values
+    usable = confidences > 0.1
+    by_pairs = keep_by_pairs(boxes, labels, usable, limit)
+    by_lists = keep_by_lists(boxes, confidences, labels, usable, limit, max_det)
+    within = by_pairs.cumsum(1) <= max_det
+    assert (by_pairs & within).equal(by_lists & within)
 
 
 def test_one_class_means_its_probability_is_not_asked() -> None:

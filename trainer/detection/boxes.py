@@ -5,6 +5,7 @@ A box is xyxy (left, top, right, bottom) or cxcywh (centre, width, height), in a
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 EPSILON = 1e-7
+PAIRS_AT_ONCE = 2**24  # of boxes: a GPU holds some ten numbers of each while it compares them
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -69,7 +71,6 @@ def _aspect(boxes_cxcywh: Tensor) -> Tensor:
     return torch.atan2(boxes_cxcywh[..., 2] + EPSILON, boxes_cxcywh[..., 3] + EPSILON)
 
 
-@torch.no_grad()
 def non_max_suppression(
     predictions: Tensor,
     conf: float = 0.001,
@@ -77,13 +78,22 @@ def non_max_suppression(
     max_det: int = 300,
     max_candidates: int = 3000,
 ) -> list[Tensor]:
-    """Decoded predictions [B, A, 5 + nc] -> for each picture [n, 6]: xyxy, confidence, class; most confident first.
+    """Decoded predictions [B, A, 5 + nc] -> for each picture [n, 6]: xyxy, confidence, class; see `suppress`."""
+    rows, counts = suppress(predictions, conf, iou, max_det, max_candidates)
+    return [picture[:count] for picture, count in zip(rows, counts.tolist(), strict=True)]
 
-    A prediction is cx, cy, w, h in pixels, objectness, class probabilities. As in YOLOv5's validation, one box may
-    answer for several classes, each with confidence = objectness * probability (one class only: objectness), and boxes
-    of different classes never suppress one another. Of those above `conf` the `max_candidates` most confident enter,
-    and at most `max_det` leave. A box or confidence that is not finite is dropped. There is no time limit: every
-    picture is answered for.
+
+@torch.no_grad()
+def suppress(
+    predictions: Tensor, conf: float, iou: float, max_det: int = 300, max_candidates: int = 3000
+) -> tuple[Tensor, Tensor]:
+    """Decoded predictions [B, A, 5 + nc] -> what remains, [B, D, 6], and how many rows of each picture that are, [B].
+
+    A prediction is cx, cy, w, h in pixels, objectness, class probabilities; a row is xyxy, confidence, class, the most
+    confident first. As in YOLOv5's validation, one box may answer for several classes, each with confidence =
+    objectness * probability (one class only: objectness), and boxes of different classes never suppress one another. Of
+    those above `conf` the `max_candidates` most confident enter, and at most `max_det` leave. A box or confidence that
+    is not finite is dropped. There is no time limit: every picture is answered for. On a GPU nothing comes to the CPU.
     """
     boxes = cxcywh_to_xyxy(predictions[..., :4])
     objectness, classes = predictions[..., 4:5], predictions[..., 5:]
@@ -92,34 +102,84 @@ def non_max_suppression(
     usable = (confidences > conf) & boxes.isfinite().all(-1, keepdim=True) & confidences.isfinite()
     confidences = torch.where(usable, confidences, 0).flatten(1)
     confidences, indices = confidences.topk(min(max_candidates, confidences.shape[1]))
-    counts = (confidences > conf).sum(1).tolist()
-    return [
-        _suppress(boxes[picture][index[:count] // nc], confidence[:count], index[:count] % nc, iou, max_det)
-        for picture, (confidence, index, count) in enumerate(zip(confidences, indices, counts, strict=True))
-    ]
+    chosen = indices // nc
+    boxes = boxes.gather(1, chosen[..., None].expand(-1, -1, 4))
+    labels = indices - chosen * nc
+    usable = confidences > conf
+    if boxes.is_cuda:
+        kept = keep_by_pairs(boxes, labels, usable, iou)
+    else:
+        kept = keep_by_lists(boxes, confidences, labels, usable, iou, max_det)
+    kept &= kept.cumsum(1) <= max_det
+    # False sorts behind True, and stably: what is kept stays in the order of confidence.
+    order = kept.byte().argsort(dim=1, descending=True, stable=True)[:, :max_det]
+    rows = torch.cat([boxes, confidences[..., None], labels[..., None].to(boxes.dtype)], dim=2)
+    return rows.gather(1, order[..., None].expand(-1, -1, 6)), kept.sum(1)
 
 
-def _suppress(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float, max_det: int) -> Tensor:
-    """What remains of one picture's boxes [n, 4], most confident first -> [m, 6]."""
-    if len(boxes) == 0:
-        return boxes.new_zeros((0, 6))
-    # Suppression goes down the list, so what it keeps of the head is the head of what it keeps. The head is enough
-    # where little overlaps (an untrained model), and the cost of the rest would grow with its square.
+def keep_by_lists(
+    boxes: Tensor, confidences: Tensor, labels: Tensor, usable: Tensor, iou: float, max_det: int
+) -> Tensor:
+    """Which candidates [B, K], most confident first, remain, [B, K]: a list for each picture and class.
+
+    Suppression goes down the list, so what it keeps of the head is the head of what it keeps. The head is enough where
+    little overlaps (an untrained model), and the cost of the rest would grow with its square.
+    """
     head = 4 * max_det
-    kept = _suppress_by_class(boxes[:head], confidences[:head], classes[:head], iou)
-    if len(kept) < max_det and len(boxes) > head:
-        kept = _suppress_by_class(boxes, confidences, classes, iou)
-    kept = kept[:max_det]
-    return torch.cat([boxes[kept], confidences[kept, None], classes[kept, None].to(boxes.dtype)], dim=1)
+    if boxes.shape[1] <= head:
+        return _keep_lists(boxes, confidences, labels, usable, iou)
+    kept = torch.zeros_like(usable)
+    kept[:, :head] = _keep_lists(boxes[:, :head], confidences[:, :head], labels[:, :head], usable[:, :head], iou)
+    unfinished = (kept.sum(1) < max_det) & usable[:, head]
+    if unfinished.any():
+        rest = [tensor[unfinished] for tensor in (boxes, confidences, labels, usable)]
+        kept[unfinished] = _keep_lists(rest[0], rest[1], rest[2], rest[3], iou)
+    return kept
 
 
-def _suppress_by_class(boxes: Tensor, confidences: Tensor, classes: Tensor, iou: float) -> Tensor:
-    """Indices of what remains, most confident first. A call a class compares no pairs of different classes.
+def _keep_lists(boxes: Tensor, confidences: Tensor, labels: Tensor, usable: Tensor, iou: float) -> Tensor:
+    """A call for each picture and class compares no pairs of different ones.
 
     torchvision's batched_nms moves each class to a tile of its own instead; on a CPU that costs the square of all
     boxes, and its tiles overlap where boxes reach below 0.
     """
-    order = classes.argsort(stable=True)
-    groups = order.tensor_split(classes.bincount().cumsum(0).cpu())
-    kept = [group[nms(boxes[group], confidences[group], iou)] if len(group) > 1 else group for group in groups]
-    return torch.cat(kept).sort().values
+    pictures, places = usable.nonzero(as_tuple=True)
+    if len(pictures) == 0:
+        return usable
+    lists = pictures * (labels.max() + 1) + labels[pictures, places]
+    lists, order = lists.sort(stable=True)
+    pictures, places = pictures[order], places[order]
+    sizes = torch.unique_consecutive(lists, return_counts=True)[1].tolist()
+    own_boxes = boxes[pictures, places].split_with_sizes(sizes)
+    own_confidences = confidences[pictures, places].split_with_sizes(sizes)
+    firsts = itertools.accumulate(sizes, initial=0)
+    remaining = [nms(own, by, iou) + first for own, by, first in zip(own_boxes, own_confidences, firsts, strict=False)]
+    chosen = torch.cat(remaining)
+    kept = torch.zeros_like(usable)
+    kept[pictures[chosen], places[chosen]] = True
+    return kept
+
+
+def keep_by_pairs(boxes: Tensor, labels: Tensor, usable: Tensor, limit: float) -> Tensor:
+    """Which candidates [B, K], most confident first, remain, [B, K]: all pairs of a picture at once, as a GPU likes it.
+
+    A candidate stays unless a more confident one of its class that overlaps it by more than `limit` stays. Asked again
+    and again of all at once, from "all stay" on, that settles from the most confident down, after as many rounds as the
+    longest chain of suppressions, which is short; what it settles on is what the greedy loop keeps.
+    """
+    step = max(1, PAIRS_AT_ONCE // max(1, boxes.shape[1] ** 2))
+    parts = range(0, len(boxes), step)
+    settled = [_settle(boxes[i : i + step], labels[i : i + step], usable[i : i + step], limit) for i in parts]
+    return torch.cat([usable[:0], *settled])
+
+
+def _settle(boxes: Tensor, labels: Tensor, usable: Tensor, limit: float) -> Tensor:
+    intersection, union, _ = _overlap(boxes[:, :, None], boxes[:, None])
+    rivals = (intersection > limit * union) & (labels[:, :, None] == labels[:, None])
+    rivals = rivals.tril(-1)  # only the more confident ones suppress
+    kept = usable
+    while True:
+        staying = usable & ~(rivals & kept[:, None]).any(2)
+        if torch.equal(staying, kept):
+            return kept
+        kept = staying

@@ -149,21 +149,28 @@ def _match(found: _Boxes, true: _Boxes) -> Booleans:
 
 def _contenders(found: _Boxes, true: _Boxes) -> tuple[Integers, Integers, Floats]:
     """Pairs of detection and true box of one group whose IoU reaches the lowest threshold: two indices, and the IoU."""
-    first = np.searchsorted(true.groups, found.groups, side="left")
-    counts = np.searchsorted(true.groups, found.groups, side="right") - first
+    last_group = max(found.groups.max(initial=-1), true.groups.max(initial=-1))
+    counts_of_groups = np.bincount(true.groups, minlength=last_group + 1)
+    firsts_of_groups = np.cumsum(counts_of_groups) - counts_of_groups
+    counts = counts_of_groups[found.groups]
     detection = np.repeat(np.arange(len(found.groups)), counts)
-    truth = np.repeat(first, counts) + _rank_within(detection)
-    iou = _paired_iou(found.xyxy[detection], true.xyxy[truth])
+    place = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts, counts)
+    truth = np.repeat(firsts_of_groups[found.groups], counts) + place
+    iou = _paired_iou(found.xyxy, detection, true.xyxy, truth)
     enough = iou >= IOU_THRESHOLDS[0]
     return detection[enough], truth[enough], iou[enough]
 
 
-def _paired_iou(first: Floats, second: Floats) -> Floats:
-    """IoU of row i with row i, [N]; 0 without overlap."""
-    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
-    intersection = np.where((sides > 0).all(axis=1), sides[:, 0] * sides[:, 1], 0.0)
+def _paired_iou(first: Floats, first_rows: Integers, second: Floats, second_rows: Integers) -> Floats:
+    """IoU of the named row of one with that of the other, [N]; 0 without overlap."""
+    sides = []
+    for low, high in ((0, 2), (1, 3)):
+        starts = np.maximum(first[:, low][first_rows], second[:, low][second_rows])
+        ends = np.minimum(first[:, high][first_rows], second[:, high][second_rows])
+        sides.append(np.maximum(ends - starts, 0.0))
+    intersection: Floats = sides[0] * sides[1]
     areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first, second)]
-    union = areas[0] + areas[1] - intersection
+    union = areas[0][first_rows] + areas[1][second_rows] - intersection
     return np.divide(intersection, union, out=np.zeros_like(union), where=intersection > 0)
 
 
