@@ -81,7 +81,7 @@ def test_ultralytics_tunes_26_hyps_under_adamw() -> None:
 
 def test_the_default_space_has_yolov5s_bounds_and_pins_nothing() -> None:
     space = load_space("detection")
-    assert set(space.names) == set(YOLOV5) - {"iou_t", "copy_paste"} | {"label_smoothing"}
+    assert set(space.names) == set(YOLOV5) - {"iou_t"} | {"label_smoothing"}
     assert space.evolving == space.params
     for param in space.params:
         if param.name != "label_smoothing":

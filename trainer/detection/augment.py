@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.detection.draw import draw
+from trainer.detection.draw import Plan, draw
 from trainer.detection.pictures import Pictures
 from trainer.detection.recipe import Recipe
 from trainer.detection.render import render
 
-__all__ = ["Pictures", "make_batch"]
+__all__ = ["Pictures", "make_batch", "render_plan"]
 
 
 def make_batch(
@@ -23,4 +25,14 @@ def make_batch(
     Targets float [M, 6], on the CPU: image, class, cx, cy, w, h in pixels, by ascending image.
     """
     plan = draw(pictures, indices, recipe, rng)
-    return render(pictures.pixels, plan), torch.from_numpy(plan.targets)
+    return render_plan(pictures, plan, pictures.device), torch.from_numpy(plan.targets)
+
+
+def render_plan(pictures: Pictures, plan: Plan, device: torch.device) -> Tensor:
+    """`render` on a device: of pictures that lie elsewhere or are decoded on demand, the planned ones are brought."""
+    lies_there = device.type == pictures.device.type and device.index in (None, pictures.device.index)
+    if pictures.pixels is not None and lies_there:
+        return render(pictures.pixels, plan)
+    needed, sources = np.unique(plan.sources, return_inverse=True)
+    images = pictures.some(needed).to(device, non_blocking=True)
+    return render(images, replace(plan, sources=sources.reshape(plan.sources.shape)))

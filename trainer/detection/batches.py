@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -13,31 +14,121 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.detection.augment import Pictures, make_batch
+from trainer.api import DataError
+from trainer.detection.augment import Pictures, render_plan
+from trainer.detection.draw import draw
 from trainer.detection.recipe import Recipe
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 AHEAD = 2  # batches that wait for the training at most
+SMALLEST, LARGEST = 0.5, 1.5  # of the pictures' size, where it is drawn (YOLOv5 v7.0, --multi-scale)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an epoch becomes batches of `batch` pictures.
+
+    `rect`: pictures of about one shape come together, in the smallest shape that holds them, and unmixed with others.
+    `multi_scale`: each batch has a size of its own. Both keep sides that are multiples of `stride`. `image_weights`
+    float [N]: pictures are drawn with replacement, in proportion; otherwise each comes once.
+    """
+
+    batch: int
+    rect: bool = False
+    multi_scale: bool = False
+    stride: int = 32
+    image_weights: NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One batch of an epoch: its pictures, the height and width they are augmented in, and those they are scaled to."""
+
+    indices: NDArray[np.integer]
+    shape: tuple[int, int]
+    size: tuple[int, int]
 
 
 def draw_batches(
-    pictures: Pictures, recipe: Recipe, batch: int, rng: np.random.Generator
+    pictures: Pictures,
+    recipe: Recipe,
+    sampling: Sampling,
+    rng: np.random.Generator,
+    device: torch.device | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Generator[tuple[Tensor, Tensor], None, None]:
-    """Every picture once, in random order: images [B, 3, S, S] and targets [M, 6] as augment.make_batch gives them."""
-    chosen = split_epoch(len(pictures.images), batch, rng)
-    return make_ahead(lambda indices: make_batch(pictures, indices, recipe, rng), chosen)
+    """The batches of an epoch: images float [B, 3, H, W] in 0..1, on `device`, and targets [M, 6] on the CPU.
+
+    The device is that of the pictures if none is named, and the images are laid out as convolutions like it (channels
+    last). Targets are those of `make_batch`. Of `world` processes with equal generators each gets its part of every
+    batch (see `share_out`), and all parts together are the batch of a single process.
+    """
+    device = device or pictures.device
+    recipe = replace(recipe, mosaic=0.0, mixup=0.0) if sampling.rect else recipe  # as in YOLOv5
+
+    def make(cut: Cut) -> tuple[Tensor, Tensor]:
+        plan = draw(pictures, cut.indices, recipe, rng, cut.shape, cut.size)
+        if world > 1:
+            plan = plan.part(*share_out(len(plan), rank, world))
+        images = render_plan(pictures, plan, device)
+        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(plan.targets)
+
+    return make_ahead(make, cut_epoch(pictures, sampling, rng))
 
 
 def count_batches(pictures: int, batch: int) -> int:
-    """Updates in one epoch."""
+    """How many there are in one epoch."""
     return math.ceil(pictures / batch)
 
 
-def split_epoch(pictures: int, batch: int, rng: np.random.Generator) -> list[NDArray[np.integer]]:
-    """Shuffle and cut into batches that differ by one picture at most: a last batch of one would spoil batch norm."""
-    return list(np.array_split(rng.permutation(pictures), count_batches(pictures, batch)))
+def share_out(count: int, rank: int, world: int) -> tuple[int, int]:
+    """First and past picture of a process's part of a batch; parts differ by one picture at most, and none is empty."""
+    if count < world:
+        raise DataError(f"{world} processes cannot share a batch of {count}: make batches larger or processes fewer")
+    return count * rank // world, count * (rank + 1) // world
+
+
+def cut_epoch(pictures: Pictures, sampling: Sampling, rng: np.random.Generator) -> list[Cut]:
+    """The batches of an epoch, in random order."""
+    side = pictures.imgsz
+    order = draw_order(len(pictures), sampling.image_weights, rng)
+    if sampling.rect:
+        cells = np.ceil(pictures.sizes / sampling.stride).astype(np.int64)
+        # The long side is the same for all, so this sorts by shape and leaves those of one shape in random order.
+        order = order[np.argsort((cells[:, 0] - cells[:, 1])[order], kind="stable")]
+    batches = np.array_split(order, count_batches(len(order), sampling.batch))
+    shapes = [(side, side)] * len(batches)
+    if sampling.rect:
+        batches = [batches[place] for place in rng.permutation(len(batches))]
+        largest = [cells[batch].max(0) * sampling.stride for batch in batches]
+        shapes = [(int(height), int(width)) for width, height in largest]
+    if not sampling.multi_scale:
+        return [Cut(batch, shape, shape) for batch, shape in zip(batches, shapes, strict=True)]
+    sides = draw_sides(side, sampling.stride, len(batches), rng)
+    scaled = [scale_shape(shape, wanted / side, sampling.stride) for shape, wanted in zip(shapes, sides, strict=True)]
+    return [Cut(*cut) for cut in zip(batches, shapes, scaled, strict=True)]
+
+
+def draw_order(pictures: int, weights: NDArray[np.floating] | None, rng: np.random.Generator) -> NDArray[np.integer]:
+    """Indices of the pictures of an epoch: each once, shuffled, or as many drawn in proportion to the weights."""
+    if weights is None or not weights.any():
+        return rng.permutation(pictures)
+    return rng.choice(pictures, pictures, p=np.asarray(weights, np.float64) / np.sum(weights, dtype=np.float64))
+
+
+def draw_sides(side: int, stride: int, count: int, rng: np.random.Generator) -> NDArray[np.integer]:
+    """`count` sizes between half and one and a half of `side`, all multiples of the stride equally likely."""
+    fewest, most = math.ceil(SMALLEST * side / stride), math.floor(LARGEST * side / stride)
+    return rng.integers(fewest, most + 1, count) * stride
+
+
+def scale_shape(shape: tuple[int, int], scale: float, stride: int) -> tuple[int, int]:
+    """A height and width scaled, and made up to multiples of the stride."""
+    height, width = (math.ceil(round(side * scale / stride, 6)) * stride for side in shape)
+    return height, width
 
 
 def make_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.detection.paste import draw_pastes
 from trainer.detection.pictures import Float, Pictures
 from trainer.detection.recipe import Recipe
 
@@ -30,8 +31,11 @@ class Plan:
     [L - B]), which keeps `kept`[k] of itself. A layer looks at a canvas through `back` [L, 3, 3], from output to canvas
     pixels. On the canvas four parts meet in the point `meet` [L, 2], in the order of `BEFORE`: part k shows picture
     `sources`[:, k] (int64 [L, 4]), whose top left lies at `corners` [L, 4, 2] and of which `seen` [L, 4, 4] shows (x1,
-    y1, x2, y2 in its own pixels). A plain picture is its own four parts, all in one place. `widths` [L, 4] are those
-    of the sources. `colours` [B, 3]: factors of hue, saturation and value.
+    y1, x2, y2 in its own pixels). A plain picture is its own four parts, all in one place. `colours` [B, 3]: factors of
+    hue, saturation and value.
+
+    Where objects are pasted, `masks` uint8 [P, S, S] tell which pixels of a source are (mask 0: none), `mask` int64
+    [L, 4] which mask is each part's, and `widths` [L, 4] about which width it is mirrored. Otherwise P is 0.
 
     `targets` float32 [M, 6]: image, class, cx, cy, w, h in output pixels, by ascending image.
     """
@@ -46,6 +50,9 @@ class Plan:
     mixed: Int
     kept: Double
     colours: Double
+    masks: NDArray[np.uint8]
+    mask: Int
+    widths: Double
     targets: Float
 
     def __len__(self) -> int:
@@ -67,6 +74,8 @@ class Plan:
             mixed=self.mixed[mixed] - first,
             kept=self.kept[mixed],
             colours=self.colours[first:last],
+            mask=self.mask[layers],
+            widths=self.widths[layers],
             targets=targets,
         )
 
@@ -100,7 +109,12 @@ def draw(
     matrices = flips @ draw_warps(recipe, shape, centres, rng)
     colours = draw_colours(recipe, count, rng)
 
-    labels, part = gather_labels(pictures, sources, is_mosaic, corners)
+    is_part = is_mosaic[:, None] | (np.arange(4) == 0)  # the four parts of a plain picture are one
+    labels, part = gather_labels(pictures, sources, is_part)
+    pastes = draw_pastes(pictures, sources, is_part, recipe.copy_paste, rng)
+    labels, part = np.concatenate([labels, pastes.labels]), np.concatenate([part, pastes.part])
+    labels[:, 1:] += np.tile(corners.reshape(-1, 2), 2)[part]
+    labels[:, 1:] = np.clip(labels[:, 1:], 0.0, 2.0 * pictures.imgsz)
     layer = part // 4
     boxes, keep = warp_boxes(labels[:, 1:], matrices[layer], shape)
     image = np.concatenate([np.arange(count), mixed])[layer[keep]]
@@ -116,6 +130,9 @@ def draw(
         mixed=mixed,
         kept=kept,
         colours=colours,
+        masks=pastes.masks,
+        mask=pastes.mask,
+        widths=pictures.sizes[sources][..., 0].astype(np.float64),
         targets=to_targets(image, labels[keep, 0], boxes[keep] * np.tile(scale, 2)),
     )
 
@@ -138,19 +155,13 @@ def lay_out(
     return sources, meet, corners, seen
 
 
-def gather_labels(
-    pictures: Pictures, sources: Int, is_mosaic: NDArray[np.bool_], corners: Double
-) -> tuple[Double, Int]:
-    """The labels [n, 5] of all parts on their canvases, by ascending part, and whose they are [n]: 4 x layer + part."""
-    counts = pictures.first[sources + 1] - pictures.first[sources]
-    counts[~is_mosaic, 1:] = 0  # the four parts of a plain picture are one
-    counts = counts.ravel()
+def gather_labels(pictures: Pictures, sources: Int, is_part: NDArray[np.bool_]) -> tuple[Double, Int]:
+    """The labels [n, 5] of all parts, as in their pictures, and whose they are [n], ascending: 4 x layer + part."""
+    counts = np.where(is_part, pictures.first[sources + 1] - pictures.first[sources], 0).ravel()
     part = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
-    labels = pictures.rows[np.arange(len(part)) + (pictures.first[sources.ravel()] - before)[part]].astype(np.float64)
-    labels[:, 1:] += np.tile(corners.reshape(-1, 2), 2)[part]
-    np.clip(labels[:, 1:], 0.0, 2.0 * pictures.imgsz, out=labels[:, 1:])
-    return labels, part
+    rows = np.arange(len(part)) + (pictures.first[sources.ravel()] - before)[part]
+    return pictures.rows[rows].astype(np.float64), part
 
 
 def draw_warps(recipe: Recipe, shape: tuple[int, int], centres: Double, rng: np.random.Generator) -> Double:

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainer.detection.data import Images
+
 Float = NDArray[np.float32]
 
 
@@ -18,13 +20,13 @@ Float = NDArray[np.float32]
 class Pictures:
     """Pictures and their boxes.
 
-    images uint8 [N, S, S, 3] with the picture at the top left: an array (also one mapped from a file) or a tensor on
-    the device where batches are to be made. sizes int [N, 2]: each one's width and height. labels: per picture float32
-    [n, 5]: class, x1, y1, x2, y2 in pixels. polygons: for every box, all pictures' in a row, its outline float [k, 2]
-    in pixels or None; empty where no box has one.
+    images uint8 [N, S, S, 3] with the picture at the top left: an array (of a mapped file, or decoded on demand), or a
+    tensor on the device where batches are to be made. sizes int [N, 2]: each one's width and height. labels: per
+    picture float32 [n, 5]: class, x1, y1, x2, y2 in pixels. polygons: for every box, all pictures' in a row, its
+    outline float [k, 2] in pixels or None; empty where no box has one.
     """
 
-    images: NDArray[np.uint8] | Tensor
+    images: Images | Tensor
     sizes: NDArray[np.integer]
     labels: tuple[Float, ...]
     polygons: tuple[Float | None, ...] = ()
@@ -35,6 +37,11 @@ class Pictures:
     @property
     def imgsz(self) -> int:
         return int(self.images.shape[1])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images lie."""
+        return self.images.device if isinstance(self.images, Tensor) else torch.device("cpu")
 
     @cached_property
     def rows(self) -> Float:
@@ -47,14 +54,28 @@ class Pictures:
         return np.concatenate([[0], np.cumsum([len(part) for part in self.labels])]).astype(np.int64)
 
     @cached_property
-    def pixels(self) -> Tensor:
-        """The images as a tensor that shares their memory."""
-        if isinstance(self.images, Tensor):
-            return self.images
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a file mapped for reading cannot be written to, and nobody here does
-            return torch.from_numpy(self.images)
+    def has_polygons(self) -> bool:
+        return any(polygon is not None for polygon in self.polygons)
+
+    @cached_property
+    def pixels(self) -> Tensor | None:
+        """All images as a tensor that shares their memory; None where they are decoded on demand."""
+        if isinstance(self.images, np.ndarray):
+            return as_tensor(self.images)
+        return self.images if isinstance(self.images, Tensor) else None
 
     def to(self, device: torch.device) -> Pictures:
         """The same with all images on a device."""
-        return replace(self, images=self.pixels.to(device))
+        return replace(self, images=self.some(slice(None)).to(device))
+
+    def some(self, which: NDArray[np.integer] | slice) -> Tensor:
+        """Some of the images, in the order of their indices."""
+        if isinstance(self.images, Tensor):
+            return self.images[which if isinstance(which, slice) else torch.from_numpy(which).to(self.device)]
+        return as_tensor(np.asarray(self.images[which]))
+
+
+def as_tensor(images: NDArray[np.uint8]) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a file mapped for reading cannot be written to, and nobody here does
+        return torch.from_numpy(images)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from trainer.api import Hyp, TrainerError
+from trainer.api import Hyp, TrainerError, Value
 
 
 @dataclass(frozen=True)
@@ -45,28 +45,60 @@ class Recipe:
     fliplr: float = 0.5
     mosaic: float = 1.0
     mixup: float = 0.0
+    copy_paste: float = 0.0
 
     @classmethod
     def from_hyp(cls, hyp: Hyp) -> Recipe:
-        """Type a hyp; absent names keep their defaults. TrainerError for a name or a value that makes no sense."""
-        for name, value in hyp.items():
-            if name not in HYPS:
-                raise TrainerError(f"the built-in core knows no hyp '{name}'{did_you_mean(name)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise TrainerError(f"{name}: expected a finite number, got {value!r}")
-            low, high = LIMITS.get(name, (0.0, math.inf))
-            if not low <= value <= high:
-                raise TrainerError(f"{name}: {value} lies outside [{low:g}, {high:g}], where it has a meaning")
-        return cls(**{name: float(value) for name, value in hyp.items()})
+        """Type a hyp; absent names keep their defaults. TrainerError for a name or a value that makes no sense.
+
+        A hyp with `giou` is one of older trainers (see `modernise`).
+        """
+        checked = {name: check_value(name, value) for name, value in hyp.items()}
+        modern = modernise(checked) if "giou" in checked else checked
+        return cls(**{name: value for name, value in modern.items() if name not in UNREAD})
 
 
-HYPS = frozenset(field.name for field in fields(Recipe))
+def check_value(name: str, value: Value) -> float:
+    """The value of a hyp as a float, or TrainerError."""
+    if name not in HYPS:
+        raise TrainerError(f"the built-in core knows no hyp '{name}'{did_you_mean(name)}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TrainerError(f"{name}: expected a finite number, got {value!r}")
+    low, high = LIMITS.get(name, (0.0, math.inf))
+    if not low <= value <= high:
+        raise TrainerError(f"{name}: {value} lies outside [{low:g}, {high:g}], where it has a meaning")
+    return float(value)
+
+
+def modernise(hyp: Mapping[str, float]) -> dict[str, float]:
+    """An older trainer's hyp, which calls `box` `giou`, in today's names and on today's scale.
+
+    YOLOv5 v1.0 to v3.0 only had the other name; those hyps have an `anchor_t`. ultralytics/yolov3 (branch archive),
+    which has none, took the losses as means where YOLOv5 multiplies them by the batch, so that its gains are 64 times
+    as large (its nominal batch; both then scale `cls` by classes / 80). It read no `lrf`, its cosine ended at 5 % of
+    `lr0`, and its warm-up began at a momentum of 0.9. That it loses on GIoU and weighs all heads alike is not mirrored.
+    """
+    if "box" in hyp:
+        raise TrainerError("'box' and 'giou' are the same weight, on different scales: give one of them")
+    renamed = {"box" if name == "giou" else name: value for name, value in hyp.items()}
+    if "anchor_t" in hyp:
+        return renamed
+    scaled = {name: renamed[name] / YOLOV3_LOSS_SCALE for name in ("box", "obj", "cls") if name in renamed}
+    return {"warmup_momentum": 0.9} | renamed | scaled | {"lrf": 0.05}
+
+
+YOLOV3_LOSS_SCALE = 64.0
+
+# What hyp files hold and no training reads: iou_t was the overlap of box and anchor that matched, before anchor_t.
+UNREAD = frozenset({"iou_t"})
+HYPS = frozenset(field.name for field in fields(Recipe)) | UNREAD | {"giou"}
 
 # Where a hyp has a meaning at all: far wider than any search space. What is not named here is any number >= 0.
 LIMITS: Mapping[str, tuple[float, float]] = {
     "lrf": (0.0, 1.0),
     "momentum": (0.0, 0.9999),
     "warmup_momentum": (0.0, 0.9999),
+    "iou_t": (0.0, 1.0),
     "anchor_t": (1.0, math.inf),
     "label_smoothing": (0.0, 0.999),
     "hsv_h": (0.0, 1.0),
@@ -81,6 +113,7 @@ LIMITS: Mapping[str, tuple[float, float]] = {
     "fliplr": (0.0, 1.0),
     "mosaic": (0.0, 1.0),
     "mixup": (0.0, 1.0),
+    "copy_paste": (0.0, 1.0),
 }
 
 

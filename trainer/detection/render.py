@@ -5,6 +5,7 @@ The same code runs where the data set lies. On a GPU nothing waits for the devic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from trainer.detection.draw import Plan
 
 GREY = 114
-TILE_PX = {"cpu": 1 << 15}  # how many pixels are looked up at once: on a CPU what its cache can hold of them,
+TILE_PX = {"cpu": 1 << 17}  # how many pixels are looked up at once: on a CPU what its cache can hold of them,
 LARGE_TILE_PX = 1 << 22  # elsewhere what a small GPU's memory can
 
 
@@ -25,7 +26,8 @@ class Tables:
 
     back [L, 3, 3] and meet [L, 2] as in the plan; for every part of a layer, flat [4 L]: left and top (where the centre
     of its first pixel lies on the canvas), low_x, low_y, high_x, high_y (first and last pixel that shows), and start,
-    int64, its picture's first pixel in the data set. colours [B, 3], kept [L - B], mixed int64 [L - B].
+    int64, its picture's first pixel in the data set. colours [B, 3], kept [L - B], mixed int64 [L - B]. Where objects
+    are pasted: masks uint8 [P, S, S], and for every part mask_start, int64, and last_x, its picture's last column.
     """
 
     back: Tensor
@@ -40,6 +42,9 @@ class Tables:
     colours: Tensor
     kept: Tensor
     mixed: Tensor
+    masks: Tensor
+    mask_start: Tensor
+    last_x: Tensor
 
 
 def render(images: Tensor, plan: Plan) -> Tensor:
@@ -76,9 +81,15 @@ def send(plan: Plan, side: int, device: torch.device) -> Tables:
         "high_y": past_y - 1.0,
         "colours": plan.colours,
         "kept": plan.kept,
+        "last_x": plan.widths.ravel() - 1.0,
     }
-    integers = {"start": plan.sources.ravel() * side**2, "mixed": plan.mixed}
-    return Tables(**_send(floats, np.float32, device), **_send(integers, np.int64, device))
+    integers = {
+        "start": plan.sources.ravel() * side**2,
+        "mixed": plan.mixed,
+        "mask_start": plan.mask.ravel() * side**2,
+    }
+    masks = _send({"masks": plan.masks}, np.uint8, device) if len(plan.masks) else {"masks": torch.empty(0)}
+    return Tables(**_send(floats, np.float32, device), **_send(integers, np.int64, device), **masks)
 
 
 def _send(arrays: Mapping[str, np.ndarray], kind: type[np.generic], device: torch.device) -> dict[str, Tensor]:
@@ -92,7 +103,8 @@ def _send(arrays: Mapping[str, np.ndarray], kind: type[np.generic], device: torc
 def cut_tiles(layers: int, height: int, width: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Cut pictures [layers, height, width] into slices of layers and rows that are small enough to be made at once."""
     most = TILE_PX.get(device.type, LARGE_TILE_PX)
-    together, rows = max(1, most // (height * width)), min(height, max(1, most // width))
+    together = max(1, layers // math.ceil(layers * height * width / most))
+    rows = math.ceil(height / math.ceil(height * width / most))
     for layer in range(0, layers, together):
         for row in range(0, height, rows):
             yield slice(layer, layer + together), slice(row, min(row + rows, height))
@@ -129,20 +141,30 @@ def look_up(images: Tensor, tables: Tables, some: slice, rows: slice, is_aslant:
     near_y = torch.maximum(y, tables.low_y.index_select(0, part))
     near_y = torch.minimum(near_y, tables.high_y.index_select(0, part), out=near_y)
     is_outside = torch.maximum(x.sub_(near_x).abs_(), y.sub_(near_y).abs_()) > 0.5
+    if len(tables.masks):
+        near_x = mirror_pasted(tables, part, near_x, near_y, side)
     column, row = near_x.floor().clamp_(max=side - 2), near_y.floor().clamp_(max=side - 2)
-    share_x, share_y = near_x.sub_(column).view(count, -1), near_y.sub_(row).view(count, -1)
+    share_x, share_y = near_x.sub_(column), near_y.sub_(row)
     place = row.mul_(side).add_(column).long().add_(tables.start.index_select(0, part)).mul_(3)
 
+    # Of each pixel's four neighbours and three channels: [4, 3, pixels], the neighbours in reading order.
     flat = images.view(-1)
-    for channel in range(3):
+    found = torch.empty(4, 3, len(place), dtype=torch.uint8, device=device)
+    for neighbour, step in enumerate((0, 1, side, side + 1)):
+        for channel in range(3):
+            torch.index_select(flat[channel + 3 * step :], 0, place, out=found[neighbour, channel])
+    rows_of_two = found.float().view(2, 2, 3, -1)
+    upper, lower = rows_of_two[:, 0].lerp_(rows_of_two[:, 1], share_x)
+    upper.lerp_(lower, share_y).masked_fill_(is_outside, GREY)
+    torch.div(upper.view(3, count, height, width).transpose(0, 1), 255.0, out=out)
 
-        def corner(step: int, channel: int = channel) -> Tensor:
-            return flat[channel + 3 * step :].index_select(0, place).view(count, -1).float()
 
-        upper = corner(0).lerp_(corner(1), share_x)
-        lower = corner(side).lerp_(corner(side + 1), share_x)
-        upper.lerp_(lower, share_y).masked_fill_(is_outside.view(count, -1), GREY)
-        torch.div(upper.view(count, height, width), 255.0, out=out[:, channel])
+def mirror_pasted(tables: Tables, part: Tensor, x: Tensor, y: Tensor, side: int) -> Tensor:
+    """The columns x, mirrored for those pixels that show a pasted object: there the picture is cut out."""
+    mirrored = tables.last_x.index_select(0, part).sub_(x)
+    place = (y + 0.5).floor_().mul_(side).add_((mirrored + 0.5).floor_().clamp_(min=0.0)).long()
+    is_pasted = tables.masks.view(-1).index_select(0, place.add_(tables.mask_start.index_select(0, part))).bool()
+    return torch.where(is_pasted & (mirrored > -0.5), mirrored, x)
 
 
 def shift_colours(images: Tensor, factors: Tensor, out: Tensor | None = None) -> Tensor:
