@@ -1,4 +1,4 @@
-"""AP against pycocotools on random scenes, precision and recall against what they mean, and the speed of it."""
+"""AP against pycocotools on random scenes; precision, recall, curves and confusions against what they mean; speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from trainer.detection.evaluate import score
+from trainer.detection.evaluate import RECALLS, count_confusions, score, trace_curves
 
 Arrays = list[NDArray[np.float64]]
 
@@ -243,14 +243,14 @@ def test_no_confidence_has_a_better_mean_f1(seed: int, whole: bool) -> None:
         assert mean_f1(detections, truths, float(confidence)) <= f1 + 1e-12
 
 
-def mean_f1(detections: Arrays, truths: Arrays, confidence: float) -> float:
+def mean_f1(detections: Arrays, truths: Arrays, confidence: float, nc: int = 3) -> float:
     """Mean F1 at IoU .50 over the classes with boxes, of what is at least as confident: from the counts alone.
 
     Dropping the less confident does not change how the others match, so that the recall is that of a score of its own.
     """
     kept = [rows[rows[:, 4] >= confidence] for rows in detections]
     values = []
-    for label in range(3):
+    for label in range(nc):
         boxes = sum(int((rows[:, 0] == label).sum()) for rows in truths)
         if boxes:
             own = [rows[rows[:, 5] == label] for rows in kept]
@@ -275,6 +275,99 @@ def overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         return 0.0
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     return float(width * height / (areas[0] + areas[1] - width * height))
+
+
+def test_what_is_said_of_a_class_is_what_the_whole_is_the_mean_of() -> None:
+    detections, truths = World(3, 4, 6, 8, 40, crowded=False, whole=False, levels=10**9).scenes()
+    scores = score(detections, truths, nc=4)
+    assert scores.boxes[3] == 0
+    assert np.isnan([scores.class_precision[3], scores.class_recall[3], scores.class_f1[3]]).all()
+    assert scores.precision == pytest.approx(np.nanmean(scores.class_precision))
+    assert scores.recall == pytest.approx(np.nanmean(scores.class_recall))
+    assert scores.f1 == pytest.approx(mean_f1(detections, truths, scores.confidence, nc=4))
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**32 - 1), whole=st.booleans())
+def test_curves_pass_through_the_scores(seed: int, whole: bool) -> None:
+    detections, truths = World(seed, 3, 3, 6, 20, crowded=False, whole=whole, levels=10).scenes()
+    scores, curves = score(detections, truths, nc=3), trace_curves(detections, truths, nc=3)
+    np.testing.assert_allclose(curves.precision_at_recall.mean(axis=1), scores.ap[:, 0])
+    at = int(np.abs(curves.confidences - scores.confidence).argmin())
+    np.testing.assert_allclose(curves.recall[:, at], scores.class_recall)
+    np.testing.assert_allclose(curves.f1[:, at], scores.class_f1)
+    np.testing.assert_allclose(np.nan_to_num(curves.precision[:, at]), np.nan_to_num(scores.class_precision))
+    if (scores.boxes > 0).any():
+        for confidence, f1 in zip(curves.confidences[::125], np.nanmean(curves.f1[:, ::125], axis=0), strict=True):
+            assert f1 == pytest.approx(mean_f1(detections, truths, float(confidence)))
+
+
+def test_curves_by_hand() -> None:
+    detections = [found([*SQUARE, 0.9, 0], [30, 30, 40, 40, 0.5, 0])]
+    curves = trace_curves(detections, [true([0, *SQUARE], [0, *ELSEWHERE])], nc=2)
+    assert curves.precision_at_recall[0].tolist() == pytest.approx([1.0] * 51 + [0.0] * 50)
+    assert curves.recalls.tolist() == RECALLS.tolist()
+    assert curves.precision[0, [0, 500, 501, 900]].tolist() == [0.5, 0.5, 1, 1]
+    assert np.isnan(curves.precision[0, 901:]).all()
+    assert curves.recall[0, [0, 900, 901]].tolist() == [0.5, 0.5, 0]
+    assert curves.f1[0, [0, 900, 901]].tolist() == pytest.approx([0.5, 2 / 3, 0])
+    assert np.isnan(curves.f1[1]).all()
+
+
+# confusions ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_cell_of_the_confusion_matrix() -> None:
+    detections = [
+        found(
+            [*SQUARE, 0.9, 0],  # right
+            [11, 11, 21, 21, 0.95, 1],  # overlaps the same box less: false
+            [*ELSEWHERE, 0.8, 1],  # taken for another class
+            [80, 80, 90, 90, 0.25, 0],  # not confident enough
+        ),
+        found([*SQUARE, 0.7, 1]),  # false, in a picture without a box
+    ]
+    truths = [true([0, *SQUARE], [0, *ELSEWHERE], [1, 80, 80, 90, 90]), true()]
+    matrix = count_confusions(detections, truths, nc=2)
+    assert matrix.tolist() == [[1, 1, 0], [0, 0, 1], [0, 2, 0]]
+
+
+@pytest.mark.parametrize(("overlap", "matches"), [(4.4, 0), (4.6, 1)])
+def test_more_than_an_iou_of_45_is_a_match(overlap: float, matches: int) -> None:
+    part = [10.0, 10.0, 20.0, 10.0 + overlap]  # IoU = overlap / 10
+    matrix = count_confusions([found([*part, 0.9, 0])], [true([0, *SQUARE])], nc=1)
+    assert matrix.tolist() == [[matches, 1 - matches], [1 - matches, 0]]
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1), crowded=st.booleans())
+def test_confusions_equal_the_plain_loop(seed: int, crowded: bool) -> None:
+    detections, truths = World(seed, 3, 4, 8, 25, crowded=crowded, whole=False, levels=10**9).scenes()
+    expected = sum(plain_confusions(rows, boxes, 3) for rows, boxes in zip(detections, truths, strict=True))
+    assert count_confusions(detections, truths, 3).tolist() == np.asarray(expected).tolist()
+
+
+def plain_confusions(detections: NDArray[np.float64], truths: NDArray[np.float64], nc: int) -> NDArray[np.int64]:
+    """One picture, box by box."""
+    matrix = np.zeros((nc + 1, nc + 1), dtype=np.int64)
+    sure = [row for row in detections if row[4] > 0.25]
+    named: dict[int, list[tuple[float, int]]] = {}
+    for number, row in enumerate(sure):
+        overlaps = [(overlap(row[:4], box[1:]), index) for index, box in enumerate(truths)]
+        if overlaps and max(overlaps)[0] > 0.45:
+            named.setdefault(max(overlaps)[1], []).append((max(overlaps)[0], number))
+    owners = {index: max(numbers)[1] for index, numbers in named.items()}
+    for index, box in enumerate(truths):
+        matrix[int(box[0]), int(sure[owners[index]][5]) if index in owners else nc] += 1
+    for number, row in enumerate(sure):
+        if number not in owners.values():
+            matrix[nc, int(row[5])] += 1
+    return matrix
+
+
+def test_nothing_found_and_nothing_there_is_an_empty_matrix() -> None:
+    assert count_confusions([found()], [true()], nc=2).tolist() == [[0] * 3] * 3
+    assert count_confusions([], [], nc=1).tolist() == [[0] * 2] * 2
 
 
 def test_each_picture_needs_both_lists() -> None:
