@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 
 from trainer import DataError
-from trainer.detection.data import cache, find_data, load_split
+from trainer.detection.data import DecodedOnDemand, cache, find_data, load_split
 from trainer.detection.data.spec import DataSpec
 
 # Loads the built-in data set and prints its digests as soon as a file named `go` is there.
@@ -183,6 +185,114 @@ def test_what_fits_neither_on_disk_nor_in_memory_is_an_error(digits: DataSpec, t
         DataError, match=r"cannot be written \(Not a directory\), and [\d.]+ GiB of pictures do not fit"
     ):
         load_split(digits, "val", 200_000, cache_dir=tmp_path / "file" / "cache")
+
+
+def test_what_no_disk_can_hold_is_said_before_it_is_filled(digits: DataSpec, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\(No space left on device\), .* or take --cache none, which decodes them"):
+        load_split(digits, "val", 200_000, cache_dir=tmp_path)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.fixture
+def eager(digits: DataSpec, tmp_path: Path) -> np.ndarray:
+    return np.array(load_split(digits, "val", 32, cache_dir=tmp_path / "eager").images)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        3,
+        -1,
+        np.int64(5),
+        (7, slice(4, 20), slice(2, 9)),
+        (2, slice(None), slice(None, None, -1), 0),
+        slice(3, 11),
+        slice(120, 500),
+        np.array([4, 1, 4, 127]),
+        [0, 2],
+        np.array([], np.int64),
+        (np.array([1, 8]), slice(0, 5), slice(3, 6)),
+        np.arange(128) % 50 == 3,
+    ],
+    ids=str,
+)
+def test_decoded_on_demand_is_what_the_cache_holds(
+    digits: DataSpec, eager: np.ndarray, tmp_path: Path, key: object
+) -> None:
+    images = load_split(digits, "val", 32, cache_dir=tmp_path, cache="none").images
+    assert isinstance(images, DecodedOnDemand)
+    assert (len(images), images.shape, images.dtype) == (128, (128, 32, 32, 3), np.uint8)
+    found = images[key]
+    assert (found.shape, found.dtype) == (eager[key].shape, np.uint8)  # type: ignore[index]
+    assert (found == eager[key]).all()  # type: ignore[index]
+    found[...] = 0
+    assert (images[key] == eager[key]).all(), "what was given away is the caller's own"  # type: ignore[index]
+
+
+def test_an_index_out_of_range_is_one_on_demand_too(digits: DataSpec, tmp_path: Path) -> None:
+    images = load_split(digits, "val", 32, cache_dir=tmp_path, cache="none").images
+    for key in (128, [0, 128]):
+        with pytest.raises(IndexError):
+            images[key]
+
+
+def test_on_demand_all_but_the_pixels_is_as_with_the_cache(digits: DataSpec, tmp_path: Path) -> None:
+    on_demand = load_split(digits, "val", 32, cache_dir=tmp_path, cache="none")
+    assert not list(tmp_path.rglob("*.npy"))
+    on_disk = load_split(digits, "val", 32, cache_dir=tmp_path)
+    assert (on_demand.digest, on_demand.files, on_demand.problems) == (on_disk.digest, on_disk.files, on_disk.problems)
+    assert (on_demand.sizes == on_disk.sizes).all()
+    assert (on_demand.boxes == on_disk.boxes).all()
+
+
+@pytest.mark.parametrize("first", ["none", "disk"])
+def test_a_second_start_on_demand_decodes_nothing(
+    digits: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    load_split(digits, "val", 32, cache_dir=tmp_path, cache=first)
+    decoded = []
+    decode = cache.decode
+    monkeypatch.setattr(cache, "decode", lambda *arguments: decoded.append(1) or decode(*arguments))
+    images = load_split(digits, "val", 32, cache_dir=tmp_path, cache="none").images
+    assert not decoded
+    for _ in range(3):
+        images[[5, 6]]
+    assert len(decoded) == 2, "those asked for last are kept"
+
+
+def test_what_is_kept_on_demand_is_bounded(digits: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = load_split(digits, "val", 32, cache_dir=tmp_path)
+    decoded = []
+    decode = cache.decode
+    monkeypatch.setattr(cache, "decode", lambda *arguments: decoded.append(1) or decode(*arguments))
+    images = DecodedOnDemand(split.files, split.file_digests, 32, limit_bytes=3 * 32 * 32 * 3)
+    for i in (0, 1, 2, 0, 3, 0, 1):  # 1 was pushed out by 3, as 0 had been asked for again
+        images[i]
+    assert len(decoded) == 5
+    nothing_kept = DecodedOnDemand(split.files, split.file_digests, 32, limit_bytes=0)
+    assert (nothing_kept[[1, 1]] == split.images[[1, 1]]).all()
+
+
+def test_several_threads_may_read_on_demand(digits: DataSpec, eager: np.ndarray, tmp_path: Path) -> None:
+    split = load_split(digits, "val", 32, cache_dir=tmp_path)
+    images = DecodedOnDemand(split.files, split.file_digests, 32, limit_bytes=5 * 32 * 32 * 3)
+    keys = np.random.default_rng(0).integers(0, 128, (40, 4))
+    with ThreadPoolExecutor(4) as pool:
+        for key, found in zip(keys, pool.map(images.__getitem__, keys), strict=True):
+            assert (found == eager[key]).all()
+
+
+def test_a_picture_that_changes_between_two_looks_is_an_error(digits: DataSpec, tmp_path: Path) -> None:
+    split = load_split(digits, "val", 32, cache_dir=tmp_path)
+    copies = []
+    for file in split.files[:2]:
+        copies.append(tmp_path / file.name)
+        shutil.copy(file, copies[-1])
+    images = DecodedOnDemand(copies, split.file_digests[:2], 32)
+    copies[1].write_bytes(copies[0].read_bytes())
+    assert (images[0] == split.images[0]).all()
+    with pytest.raises(DataError, match="changed while the data set was being read"):
+        images[1]
 
 
 @pytest.mark.parametrize(

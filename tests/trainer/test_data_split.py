@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from trainer import DataError
-from trainer.detection.data import DataSpec, Problem, Split, find_data, load_split, summarise
+from trainer.detection.data import DataSpec, Problem, Split, find_data, leaks, load_split, summarise
 
 
 @pytest.fixture
@@ -195,3 +195,46 @@ def test_a_spec_may_come_from_elsewhere_than_a_yaml(root: Path) -> None:
     assert split.boxes.tolist() == [[0, 0, 64, 64]]
     with pytest.raises(DataError, match="the data set has no split 'val', only train"):
         load_split(spec, "val", 64)
+
+
+def test_polygons_are_in_pixels_of_the_picture_and_one_for_each_box(root: Path) -> None:
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.5 0.5\n1 0.25 0.5 0.75 0.5 0.5 1\n")
+    split = _load(root)
+    assert [polygon is None for polygon in split.polygons] == [True, False, True]
+    assert split.polygons[1] == pytest.approx(np.array([[16, 16], [48, 16], [32, 32]]))
+    assert split.polygons[1].dtype == np.float32  # type: ignore[union-attr]
+
+
+def test_the_digest_changes_with_an_outline_whose_box_does_not(root: Path) -> None:
+    digests = set()
+    for top in ("0.5 0.5", "0.4 0.5"):
+        (root / "labels/train/a.txt").write_text(f"1 0.25 0.75 {top} 0.75 0.75\n")
+        digests.add(_load(root).digest)
+    assert len(digests) == 2
+
+
+def test_of_boxes_that_differ_by_their_class_alone_a_single_class_keeps_one(root: Path) -> None:
+    (root / "labels/train/a.txt").write_text("1 0.5 0.5 0.5 0.5\n0 0.25 0.25 0.1 0.1\n0 0.5 0.5 0.5 0.5\n")
+    spec = find_data(str(root / "data.yaml"))
+    assert len(load_split(spec, "train", 64, root.parent / "cache").boxes) == 4
+    one = load_split(spec, "train", 64, root.parent / "cache", single_cls=True)
+    assert one.boxes[:2] == pytest.approx(np.array([[16, 8, 48, 24], [12.8, 6.4, 19.2, 9.6]]))
+    assert one.classes.tolist() == [0, 0, 0]
+
+
+def test_a_data_set_of_one_class_keeps_its_name(root: Path) -> None:
+    spec = DataSpec(None, ("cell",), {"train": ()})
+    assert spec.as_single_class().names == ("cell",)
+    assert spec.as_single_class().as_single_class() == spec.as_single_class()
+
+
+def test_a_picture_that_is_in_two_splits_byte_by_byte_is_a_leak(root: Path) -> None:
+    assert leaks(_load(root), _load(root, "val")) == ()
+    (root / "images/val/z.png").write_bytes((root / "images/train/b.png").read_bytes())
+    (problem,) = leaks(_load(root), _load(root, "val"))
+    assert (problem.file.name, problem.detail) == ("z.png", str(root / "images/train/b.png"))
+
+
+def test_an_unknown_cache_is_refused(root: Path) -> None:
+    with pytest.raises(DataError, match="cache is 'ram', expected disk or none"):
+        load_split(find_data(str(root / "data.yaml")), "train", 64, root.parent / "cache", cache="ram")

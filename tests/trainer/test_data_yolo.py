@@ -142,3 +142,19 @@ def test_a_label_without_an_image_is_reported(tmp_path: Path) -> None:
     assert [p.file.name for p in orphans([images, images], {".jpg"})] == ["b.txt", "c.txt"]
     (tmp_path / "notes.txt").touch()
     assert orphans([tmp_path], {".jpg"}) == ()  # text beside images may be anything
+
+
+def test_a_polygon_is_kept_beside_its_box_and_clipped_like_it(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"1 0.1 0.2 0.5 -0.005 0.9 0.8\n" + GOOD)
+    labels = read_labels(file, 3)
+    outline, none = labels.polygons
+    assert outline is not None
+    assert outline.tolist() == [[0.1, 0.2], [0.5, 0.0], [0.9, 0.8]]
+    assert none is None
+    assert labels.boxes[0].tolist() == [0.1, 0.0, 0.9, 0.8]
+
+
+def test_labels_lie_beside_darknet_s_voc_pictures(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    assert label_folder(tmp_path / "JPEGImages") == tmp_path / "labels"

@@ -240,13 +240,7 @@ def _origin(boxes: Sequence[Edges]) -> float:
 
 
 def _to_labels(found: Annotation, image: Path, ids: Mapping[str, int], shift: float) -> Labels:
-    size = found.size
-    if 0 in size or reaches_outside(found.boxes, size):  # what is stated cannot be right
-        try:
-            size = picture_size(image)
-        except (OSError, UnreadablePicture) as error:
-            if 0 in size:
-                raise NoLabels(image, "image dropped: it cannot be read", str(error)) from None
+    size = _size(found, image)
     gathering = Gathering(found.file, "box")
     for number, thing in enumerate(found.things, start=1):
         try:
@@ -268,6 +262,19 @@ def _to_labels(found: Annotation, image: Path, ids: Mapping[str, int], shift: fl
         except BadLabel as bad:
             gathering.drop(None, bad)
     return gathering.labels(size)
+
+
+def _size(found: Annotation, image: Path) -> tuple[int, int]:
+    """The stated size, or the picture's own where none is stated or all boxes fit into that one only."""
+    if 0 not in found.size and not reaches_outside(found.boxes, found.size):
+        return found.size
+    try:
+        own = picture_size(image)
+    except (OSError, UnreadablePicture) as error:
+        if 0 in found.size:
+            raise NoLabels(image, "image dropped: it cannot be read", str(error)) from None
+        return found.size
+    return own if 0 in found.size or not reaches_outside(found.boxes, own) else found.size
 
 
 def _by_filename(xml: Path, by_stem: Mapping[str, list[Path]]) -> list[Path]:
