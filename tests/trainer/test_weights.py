@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+import opencv_golden
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer.api import DataError
-from trainer.detection.darknet import Convolution, Darknet, load_model, parse_cfg, read_cfg
+from trainer.detection.darknet import Convolution, Darknet, decode, load_model, parse_cfg, read_cfg
 from trainer.detection.weights import Header, Taken, load_weights, read_header, save_darknet_weights
 
 BLOCK = "[convolutional]\nbatch_normalize=1\nfilters={}\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
@@ -85,6 +87,25 @@ def test_a_darknet_file_is_read_in_darknets_order(tmp_path: Path) -> None:
     ):
         assert isinstance(actual, torch.Tensor)
         torch.testing.assert_close(actual.detach(), torch.tensor(np.array(expected), dtype=torch.float32))
+
+
+def test_cfg_and_weights_predict_what_opencv_makes_of_them(tmp_path: Path) -> None:
+    model = Darknet(parse_cfg(opencv_golden.CFG), nc=2).eval()
+    opencv_golden.write_weights(tmp_path / "a.weights")
+    assert load_weights(model, tmp_path / "a.weights", opencv_golden.CFG).left_out == ()
+    with torch.no_grad():
+        raw = model(torch.from_numpy(opencv_golden.picture()))
+    golden = json.loads(opencv_golden.GOLDEN.read_text(encoding="utf-8"))
+    for part, head, expected in zip(raw, model.heads, map(torch.tensor, golden["heads"]), strict=True):
+        side = opencv_golden.SIDE // head.stride
+        rows = decode(part, head).view(3, side, side, 7).permute(1, 2, 0, 3).reshape(-1, 7)
+        classes = rows[:, 5:] * rows[:, 4:5]
+        torch.testing.assert_close(rows[:, :4] / opencv_golden.SIDE, expected[:, :4], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(rows[:, 4], expected[:, 4], rtol=1e-4, atol=1e-5)
+        told = expected[:, 5:] > 0
+        assert told.sum() > 10
+        torch.testing.assert_close(classes[told], expected[:, 5:][told], rtol=1e-4, atol=1e-5)
+        assert classes[~told].max() < 0.2 + 1e-5
 
 
 @pytest.mark.parametrize(
