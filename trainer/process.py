@@ -210,7 +210,7 @@ class _Child:
             self._wait_for_end(CLOSE_TIMEOUT_S)
             self.kill()
             code = self.process.returncode
-            raise _NoAnswer(_name_end(code), by_sigkill=code == -signal.SIGKILL) from None
+            raise _NoAnswer(name_end(code), by_sigkill=code == -signal.SIGKILL) from None
         except TimeoutError:
             self.process.send_signal(signal.SIGUSR1)  # the worker writes into the log where it is
             self._wait_for_end(0.1)
@@ -287,7 +287,8 @@ def _environment(threads: int) -> dict[str, str]:
     return env
 
 
-def _name_end(returncode: int) -> str:
+def name_end(returncode: int) -> str:
+    """How a process ended, to follow its name."""
     if returncode >= 0:
         return f"exited with code {returncode}"
     try:

@@ -55,7 +55,7 @@ class DetectionLoss:
         return self.share(outputs, matches, counts.clamp(min=1.0), 1.0)
 
     def share(
-        self, outputs: Sequence[Tensor], matches: Sequence[Matches], counts: Tensor, part: float
+        self, outputs: Sequence[Tensor], matches: Sequence[Matches], counts: Tensor, part: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """What a part of a batch adds to the means of the whole: as `__call__`, and the parts' results sum to it.
 

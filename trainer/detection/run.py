@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from trainer.api import DataError, EpochMetrics, TrainJob
+from trainer.api import DataError, EpochMetrics, TrainJob, TrainOptions
 from trainer.detection.batches import count_batches
 from trainer.detection.checkpoint import describe, read_training, save_checkpoint
 from trainer.detection.darknet import Darknet, initialise_biases, load_model
@@ -15,7 +15,7 @@ from trainer.detection.distributed import Team
 from trainer.detection.loss import DetectionLoss
 from trainer.detection.optimizer import Average, Schedule, accumulation, build_optimizer
 from trainer.detection.phases import Phase, phase_at, phases_of
-from trainer.detection.precision import choose_precision
+from trainer.detection.precision import DTYPES, Precision, choose_precision
 from trainer.detection.recipe import Recipe
 from trainer.detection.update import Updater
 from trainer.detection.world import World
@@ -33,7 +33,9 @@ class Run:
         self.job, self.recipe, self.world, self.team = job, recipe, world, team
         torch.manual_seed(options.seed)
         self.model = build_model(options.model, world, team.device)
-        self.precision = choose_precision(options.amp, self.model, options.imgsz, options.batch, team.device)
+        if options.sync_bn:
+            self.model = team.share_statistics(self.model)
+        self.precision = agree_precision(self.model, options, team)
         self.average = Average(self.model, sum(self.count_updates(phase) for phase in phases_of(options)))
         self.epoch = 0
         self.metrics: EpochMetrics | None = None
@@ -118,6 +120,15 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updater.scaler.load_state_dict(state["scaler"])
         self.schedule.batches = state["batches"]
+
+
+def agree_precision(model: Darknet, options: TrainOptions, team: Team) -> Precision:
+    """What the first process chooses: each by itself might measure another one as the fastest."""
+    chosen = ""
+    if team.leads:
+        dtype = choose_precision(options.amp, model, options.imgsz, options.batch // team.world, team.device).dtype
+        chosen = next(name for name, of_name in DTYPES.items() if of_name == dtype)
+    return choose_precision(team.meet("precision", chosen), model, options.imgsz, options.batch, team.device)
 
 
 def build_model(name: str, world: World, device: torch.device) -> Darknet:

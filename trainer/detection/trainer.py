@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
-from trainer.detection.batches import draw_batches
+from trainer.detection.batches import Sampling, draw_batches
 from trainer.detection.checkpoint import strip
-from trainer.detection.distributed import Team
+from trainer.detection.distributed import assemble, check_shares
 from trainer.detection.matching import Matches, grids_of, match_all
 from trainer.detection.phases import phase_at
 from trainer.detection.recipe import HYPS, Recipe
@@ -41,32 +41,43 @@ class DetectionTrainer:
         recipe = Recipe.from_hyp(job.hyp)
         if options.threads:
             torch.set_num_threads(options.threads)
-        team = Team(torch.device(options.device))
-        run = Run(job, recipe, self._enter(options), team)
-        for epoch in range(run.epoch + 1, options.epochs + 1):
-            started = time.perf_counter()
-            run.enter(phase_at(options, epoch))
-            losses = train_one_epoch(run, epoch)
-            if options.notest and epoch < options.epochs:
-                if options.save:
-                    run.save(is_best=False)
-                continue
-            metrics = evaluate(
-                run.average.model, run.world.scored, run.world.spec.nc, epoch, losses, started, run.precision.dtype
-            )
-            is_best = run.note(metrics)
-            if options.save:
-                run.save(is_best=is_best)
-            yield metrics
-        if options.save:
-            strip(job.workdir / "last.pt")
+        with assemble(job) as team:
+            world = team.in_turn("world", lambda: self._enter(options))
+            yield from train_epochs(Run(job, recipe, world, team))
 
     def _enter(self, options: TrainOptions) -> World:
         """The world of these options, kept between trainings: decoding and clustering happen once."""
         key = (options.data, options.model, options.imgsz, options.split, options.single_cls, options.cache)
         if self._world is None or self._world[0] != key:
             self._world = (key, open_world(options))
+        check_shares(options, len(self._world[1].pictures.images))
         return self._world[1]
+
+
+def train_epochs(run: Run) -> Iterator[EpochMetrics]:
+    """Train what is left of a run; the first process yields after every epoch that was scored, the others never."""
+    options, team = run.job.options, run.team
+    for epoch in range(run.epoch + 1, options.epochs + 1):
+        started = time.perf_counter()
+        run.map_by_class = team.meet(f"epoch {epoch}", run.map_by_class)
+        run.enter(phase_at(options, epoch))
+        losses = train_one_epoch(run, epoch)
+        team.meet(f"end of epoch {epoch}")
+        if not team.leads:
+            continue
+        if options.notest and epoch < options.epochs:
+            if options.save:
+                run.save(is_best=False)
+            continue
+        metrics = evaluate(
+            run.average.model, run.world.scored, run.world.spec.nc, epoch, losses, started, run.precision.dtype
+        )
+        is_best = run.note(metrics)
+        if options.save:
+            run.save(is_best=is_best)
+        yield metrics
+    if options.save and team.leads:
+        strip(run.job.workdir / "last.pt")
 
 
 def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
@@ -96,11 +107,14 @@ def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
 
 
 def ready_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, list[Matches]]]:
-    """The epoch's batches as the updates want them: images [B, 3, H, W] on the device, and which cells answer."""
+    """This process' part of the epoch's batches: images [B, 3, H, W] on the device, and which cells answer."""
     options, device = run.job.options, run.team.device
     rng = np.random.default_rng([options.seed, epoch])  # by epoch, so that a resumed run draws the same
     grids = grids_of(run.model.heads)
-    for images, targets in draw_batches(run.world.pictures, run.recipe, run.batch, rng):
+    sampling, team = Sampling(run.batch), run.team
+    for images, targets in draw_batches(
+        run.world.pictures, run.recipe, sampling, rng, rank=team.rank, world=team.world
+    ):
         matches = match_all(targets, grids, images.shape, run.recipe.anchor_t)
         yield (
             images.to(device, memory_format=torch.channels_last, non_blocking=True),

@@ -74,8 +74,11 @@ class Updater:
         with self.precision.autocast(images.device):
             outputs = self._network(images)
         counts = torch.stack([found.weights.sum() for found in matches])
-        counts = self.team.total(counts).clamp(min=1.0)
-        objective, terms = self.loss.share(outputs, matches, counts, 1.0 / self.team.world)
+        part: float | Tensor = 1.0
+        if self.team.world > 1:  # parts of a batch may differ by a picture
+            whole = self.team.total(torch.cat([counts, counts.new_full((1,), len(images))]))
+            counts, part = whole[:-1], len(images) / whole[-1]
+        objective, terms = self.loss.share(outputs, matches, counts.clamp(min=1.0), part)
         # A wrapped network averages the gradients of the processes, and theirs are to be summed.
         torch.autograd.backward(self.scaler.scale(objective * (LOSS_SCALE * self.team.world)))
         return terms

@@ -6,13 +6,13 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from trainer.api import DataError, Prepared, TrainOptions
 from trainer.detection.anchors import fit_anchors
 from trainer.detection.augment import Pictures
 from trainer.detection.darknet import load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, load_split, summarise
+from trainer.detection.distributed import check_team
 from trainer.detection.optimizer import check_names
 from trainer.detection.validation import labels_by_picture
 
@@ -45,10 +45,7 @@ def check_options(options: TrainOptions) -> None:
         raise DataError("rect and multi_scale exclude one another: one keeps the shape of pictures, one varies it")
     if options.rect and options.image_weights:
         raise DataError("rect and image_weights exclude one another: one fixes which pictures come together, one draws")
-    try:
-        torch.empty(0, device=torch.device(options.device))
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(f"device '{options.device}' cannot be used: {str(error).splitlines()[0]}") from None
+    check_team(options)
 
 
 def open_world(options: TrainOptions) -> World:
