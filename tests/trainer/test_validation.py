@@ -1,156 +1,163 @@
-"""The quick way to the detections of a split is the plain way, and evaluation scores them."""
+"""A file of weights scores what its model scored, and what does not fit is refused in one sentence."""
 
 from __future__ import annotations
 
-import threading
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from trainer.detection.boxes import non_max_suppression
-from trainer.detection.darknet import Darknet, decode, load_model
-from trainer.detection.data import Split
+from trainer.api import DataError, TrainJob, TrainOptions
+from trainer.detection.checkpoint import describe, save_checkpoint
+from trainer.detection.darknet import Darknet, load_model, read_cfg
+from trainer.detection.data import find_data, load_split
+from trainer.detection.detect import detect
 from trainer.detection.evaluate import score
-from trainer.detection.validation import (
-    LAG,
-    MAX_CANDIDATES,
-    Beside,
-    decode_likely,
-    detect,
-    evaluate,
-    labels_by_picture,
-    load_batches,
-)
+from trainer.detection.validation import evaluate, labels_by_picture, score_split, validate
+from trainer.detection.weights import save_darknet_weights
 
-SIDE = 96
-CPU = torch.device("cpu")
+NAMES = ("bright", "dark")
 
 
-def make_split(sizes: list[tuple[int, int]], seed: int = 0) -> Split:
-    """Noise of these widths and heights in grey squares, with two boxes each."""
-    rng = np.random.default_rng(seed)
-    images = np.full((len(sizes), SIDE, SIDE, 3), 114, np.uint8)
-    boxes = []
-    for picture, (width, height) in zip(images, sizes, strict=True):
-        picture[:height, :width] = rng.integers(0, 256, (height, width, 3))
-        boxes += [[1, 1, 12, 14], [width / 2, height / 2, width - 1, height - 1]]
-    return Split(
-        images=images,
-        sizes=np.array(sizes, np.int32).reshape(-1, 2),
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        classes=np.arange(2 * len(sizes)) % 2,
-        image_index=np.arange(2 * len(sizes)) // 2,
-        files=(),
-        problems=(),
-        digest="",
-    )
+@dataclass(frozen=True)
+class World:
+    """A data set of four pictures a split, an untrained model and its checkpoint."""
+
+    data: Path
+    model: Darknet
+    checkpoint: Path
 
 
-def with_files(split: Split) -> Split:
-    return replace(split, files=tuple(Path(f"{i}.png") for i in range(len(split.images))))
+def write_data(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+        for index in range(4):
+            pixels = rng.integers(0, 256, (40, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "images" / split / f"{index}.png")
+            (folder / "labels" / split / f"{index}.txt").write_text(f"{index % len(names)} 0.5 0.5 0.4 0.5\n")
+    yaml = folder / "data.yaml"
+    yaml.write_text(f"train: images/train\nval: images/val\nnames: {list(names)}\n")
+    return yaml
+
+
+def write_checkpoint(path: Path, model: Darknet, data: Path, names: tuple[str, ...] = NAMES, **options: object) -> Path:
+    job = TrainJob({}, TrainOptions(data=str(data), model="pico", imgsz=64, amp="off", **options), path.parent)  # type: ignore[arg-type]
+    content = describe(model, job, cfg=read_cfg("pico"), names=names, digest="")
+    save_checkpoint(path, content, model, None)
+    return path
 
 
 @pytest.fixture(scope="module")
-def model() -> Darknet:
-    torch.manual_seed(0)
-    model = load_model("pico", nc=2)
-    for head in model.heads:
-        head.anchors.uniform_(8, 40)
-    return model.eval()
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVOLVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("world")
+        data = write_data(folder)
+        torch.manual_seed(0)
+        model = load_model("pico", len(NAMES), np.full((6, 2), 20.0)).eval()
+        yield World(data, model, write_checkpoint(folder / "best.pt", model, data))
 
 
-def plain_detections(model: Darknet, split: Split) -> list[np.ndarray]:
-    """All squares whole, one after the other, without any shortcut."""
-    with torch.no_grad():
-        images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float() / 255
-        return [
-            non_max_suppression(model.predict(image[None]), max_candidates=MAX_CANDIDATES)[0].numpy()
-            for image in images
-        ]
-
-
-def test_detections_are_those_of_the_plain_way(model: Darknet) -> None:
-    split = make_split([(96, 96)] * 5 + [(96, 90)])  # less than half a stride of grey: nothing is cut
-    for found, expected in zip(detect(model, split, batch=2), plain_detections(model, split), strict=True):
-        assert abs(len(found) - len(expected)) <= 2  # folding rounds differently, and may let one more pass a threshold
-        np.testing.assert_allclose(found[:50, 4], expected[:50, 4], rtol=1e-2)
-        np.testing.assert_allclose(found[:5, :4], expected[:5, :4], atol=0.1)
-
-
-def test_each_picture_gets_its_own_detections_in_whatever_order_it_comes(model: Darknet) -> None:
-    split = make_split([(96, 40), (30, 96), (96, 96), (96, 44), (20, 96), (96, 41), (96, 96)])
-    shuffled = [3, 0, 6, 2, 5, 1, 4]
-    other = replace(split, images=split.images[shuffled], sizes=split.sizes[shuffled])
-    straight, mixed = detect(model, split, batch=1), detect(model, other, batch=1)
-    for place, picture in enumerate(shuffled):
-        np.testing.assert_array_equal(mixed[place], straight[picture])
-    assert len({detections.tobytes() for detections in straight}) == len(shuffled)
-
-
-def test_batches_are_cut_to_what_they_hold_with_half_a_stride_of_grey() -> None:
-    split = make_split([(96, 40), (30, 96), (96, 41), (96, 96), (96, 24), (20, 96), (96, 56)])
-    batches = {tuple(indices.tolist()): tuple(images.shape) for indices, images in load_batches(split, 16, 2, CPU)}
-    assert batches == {(0, 4): (2, 3, 48, 96), (2, 6): (2, 3, 64, 96), (1, 5): (2, 3, 96, 48), (3,): (1, 3, 96, 96)}
-    for indices, images in load_batches(split, 16, 2, CPU):
-        expected = split.images[indices][:, : images.shape[2], : images.shape[3]].transpose(0, 3, 1, 2) / 255
-        np.testing.assert_allclose(images.numpy(), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.9])
-def test_decoding_what_is_likely_leaves_nothing_likely_out(model: Darknet, share: float) -> None:
-    torch.manual_seed(1)
-    head = model.heads[0]
-    raw = torch.randn(2, head.na, 4, 6, 7)
-    raw[..., 4] = torch.where(torch.rand(raw.shape[:-1]) < share, 2.0, -20.0)
-    everything, likely = decode(raw, head), decode_likely(raw, head, conf=0.01)
-    assert likely.shape[1] == everything.shape[1] if share > 0.5 else likely.shape[1] < everything.shape[1] / 2
-    for whole, part in zip(everything, likely, strict=True):
-        torch.testing.assert_close(part[part[:, 4] > 0.01], whole[whole[:, 4] > 0.01])
-
-
-def test_evaluation_scores_what_is_detected(model: Darknet) -> None:
-    split = with_files(make_split([(96, 96), (96, 64)]))
-    expected = score(detect(model, split), labels_by_picture(split), 2)
-    metrics = evaluate(model, split, 2, 7, {"box": 1.0}, 0.0)
+def test_an_epoch_is_scored_by_what_is_detected(world: World) -> None:
+    split = load_split(find_data(str(world.data)), "val", 64)
+    expected = score(detect(world.model, split), labels_by_picture(split), 2)
+    metrics = evaluate(world.model, split, 2, 7, {"box": 1.0}, 0.0)
     assert (metrics.epoch, dict(metrics.losses)) == (7, {"box": 1.0})
     assert (metrics.precision, metrics.recall) == (expected.precision, expected.recall)
     assert (metrics.map50, metrics.map50_95) == (expected.map50, expected.map50_95)
 
 
-def test_a_split_without_pictures_has_no_detections(model: Darknet) -> None:
-    assert detect(model, make_split([])) == []
+def test_labels_of_a_picture_are_those_of_its_file(world: World) -> None:
+    labels = labels_by_picture(load_split(find_data(str(world.data)), "val", 64))
+    assert [rows[:, 0].tolist() for rows in labels] == [[0], [1], [0], [1]]
+    np.testing.assert_allclose(labels[0][0, 1:], [0.3 * 64, 10, 0.7 * 64, 30], atol=1e-4)
 
 
-def test_what_is_made_beside_comes_in_the_order_it_was_added() -> None:
-    with Beside(lambda number: number**2) as squares:
-        for number in range(100):
-            squares.add(number)
-        assert squares.finish() == [number**2 for number in range(100)]
+def test_a_checkpoint_scores_what_its_model_scored(world: World) -> None:
+    report = validate(world.checkpoint)
+    split = load_split(find_data(str(world.data)), "val", 64)
+    np.testing.assert_array_equal(report.scores.ap, score_split(world.model, split, 2).ap)
+    assert (report.data, report.split, report.imgsz, report.names) == (str(world.data), "val", 64, NAMES)
+    assert len(report.detections) == len(report.pictures.images) == 4
+    assert report.scores.boxes.tolist() == [2, 2]
 
 
-def test_whoever_waits_for_the_thread_beside_helps() -> None:
-    held, makers = threading.Event(), []
-
-    def make(number: int) -> int:
-        makers.append(threading.current_thread())
-        if threading.current_thread() is not threading.main_thread():
-            assert held.wait(60)
-        return number
-
-    with Beside(make) as beside:
-        for number in range(LAG + 3):
-            beside.add(number)
-        assert threading.main_thread() in makers, "more than LAG things do not wait"
-        threading.Timer(0.2, held.set).start()
-        assert beside.finish() == list(range(LAG + 3))
-    assert len(set(makers)) == 2
+def test_what_is_asked_for_goes_before_what_the_checkpoint_says(world: World, tmp_path: Path) -> None:
+    other = write_data(tmp_path)
+    report = validate(world.checkpoint, data=str(other), split="train", imgsz=32, conf=0.5)
+    assert (report.data, report.split, report.imgsz) == (str(other), "train", 32)
+    assert all((rows[:, 4] > 0.5).all() for rows in report.detections)
 
 
-def test_an_error_beside_is_raised_where_the_results_are_wanted() -> None:
-    with Beside(lambda number: 1 // number) as beside:
-        beside.add(0)
-        with pytest.raises(ZeroDivisionError):
-            beside.finish()
+def test_a_detector_of_any_object_takes_all_classes_for_one(world: World, tmp_path: Path) -> None:
+    model = load_model("pico", 1, np.full((6, 2), 20.0)).eval()
+    single = write_checkpoint(tmp_path / "best.pt", model, world.data, ("object",), single_cls=True)
+    assert validate(single).scores.boxes.tolist() == [4]
+
+
+def test_darknet_weights_are_scored_with_the_cfg_that_they_are_for(world: World, tmp_path: Path) -> None:
+    model = load_model("pico", 2).eval()
+    save_darknet_weights(model, tmp_path / "pico.weights")
+    report = validate(tmp_path / "pico.weights", model="pico", data=str(world.data), imgsz=64)
+    split = load_split(find_data(str(world.data)), "val", 64)
+    np.testing.assert_array_equal(report.scores.ap, score_split(model, split, 2).ap)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"conf": 1.5}, r"conf must lie in \[0, 1\], got 1.5"),
+        ({"iou": -1.0}, r"iou must lie in \[0, 1\], got -1"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"imgsz": 50}, "imgsz must be a multiple of 16 for this model, got 50"),
+        ({"split": "test"}, "no split 'test'"),
+        ({"data": "nowhere.yaml"}, "nowhere.yaml"),
+        ({"model": "pico"}, "data must be given"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_sentence(world: World, options: dict[str, object], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence) as caught:
+        validate(world.checkpoint, **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_other_classes_than_those_of_the_training_are_refused(world: World, tmp_path: Path) -> None:
+    other = write_data(tmp_path, ("dark", "bright"))
+    with pytest.raises(DataError, match=r"detects 2 classes \(bright, dark\), but .* has 2 classes \(dark, bright\)"):
+        validate(world.checkpoint, data=str(other))
+
+
+def test_weights_whose_heads_are_for_other_classes_are_refused(world: World, tmp_path: Path) -> None:
+    save_darknet_weights(load_model("pico", 5), tmp_path / "pico.weights")
+    with pytest.raises(DataError, match="is not whole"):
+        validate(tmp_path / "pico.weights", model="pico", data=str(world.data), imgsz=64)
+
+
+def test_darknet_weights_alone_say_too_little(tmp_path: Path) -> None:
+    save_darknet_weights(load_model("pico", 5), tmp_path / "pico.weights")
+    with pytest.raises(DataError, match="model and data must be given"):
+        validate(tmp_path / "pico.weights")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", None])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "best.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"best\.pt"):
+        validate(path)
+
+
+@pytest.mark.parametrize("key", ["weights", "options", "cfg"])
+def test_a_checkpoint_that_lacks_something_is_refused(world: World, tmp_path: Path, key: str) -> None:
+    content = torch.load(world.checkpoint, weights_only=True)
+    torch.save({**content, key: {} if key != "cfg" else "[net]"}, tmp_path / "best.pt")
+    with pytest.raises(DataError, match=r"best\.pt is no whole checkpoint"):
+        validate(tmp_path / "best.pt")

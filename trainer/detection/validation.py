@@ -1,42 +1,37 @@
-"""A model on the pictures of a split: detections, and what they score. Fast, since it follows every epoch."""
+"""How well a model does on a split: after an epoch, or from a file of weights."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from typing import Generic, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from trainer.api import EpochMetrics
-from trainer.detection.boxes import suppress
-from trainer.detection.darknet import Darknet, Head, decode, decode_boxes
-from trainer.detection.data import Split
-from trainer.detection.evaluate import score
-from trainer.detection.fuse import fuse
+from trainer.api import DataError, EpochMetrics
+from trainer.detection.checkpoint import read_checkpoint
+from trainer.detection.darknet import Darknet, load_model, parse_cfg, read_cfg
+from trainer.detection.data import DataSpec, Split, find_data, load_split
+from trainer.detection.detect import CONFIDENCE, EVALUATION_BATCH, OVERLAP, Detections, detect, detect_and_time
+from trainer.detection.evaluate import Scores, score
+from trainer.detection.precision import choose_precision
+from trainer.detection.weights import load_weights
 
-EVALUATION_BATCH = 16
-MAX_CANDIDATES = 1000  # of a picture, that enter suppression: three times what may leave it
-CONFIDENCE, OVERLAP = 0.001, 0.6  # below and above which a detection is dropped: YOLOv5 v7.0, val.py
-
-LAG = 3  # batches that wait for suppression at most
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-
-Detections = list[NDArray[np.float32]]
-"""Of each picture [n, 6]: x1, y1, x2, y2 in its pixels, confidence, class; the most confident first."""
+DARKNET_SIDE = 416  # of a cfg that states none: Darknet's own
 
 
 def labels_by_picture(split: Split) -> list[np.ndarray]:
     """Per picture float32 [n, 5]: class, x1, y1, x2, y2 in pixels."""
     rows = np.column_stack([split.classes, split.boxes]).astype(np.float32)
-    return np.split(rows, np.searchsorted(split.image_index, np.arange(1, len(split.files))))
+    return np.split(rows, np.searchsorted(split.image_index, np.arange(1, len(split.sizes))))
+
+
+def score_split(model: Darknet, split: Split, nc: int, dtype: torch.dtype = torch.float32) -> Scores:
+    """Score the model, as in evaluation mode, on every picture of a split; its convolutions compute in `dtype`."""
+    return score(detect(model, split, dtype), labels_by_picture(split), nc)
 
 
 def evaluate(
@@ -48,8 +43,8 @@ def evaluate(
     started: float,
     dtype: torch.dtype = torch.float32,
 ) -> EpochMetrics:
-    """Score the model on every picture of a split; its convolutions compute in `dtype`."""
-    scores = score(detect(model, split, dtype), labels_by_picture(split), nc)
+    """`score_split` as the metrics of an epoch that began at `started` (time.perf_counter)."""
+    scores = score_split(model, split, nc, dtype)
     return EpochMetrics(
         epoch=epoch,
         precision=scores.precision,
@@ -61,125 +56,126 @@ def evaluate(
     )
 
 
-@torch.inference_mode()
-def detect(
-    model: Darknet,
-    split: Split,
-    dtype: torch.dtype = torch.float32,
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `validate` found: scores by class and overall, and the milliseconds a picture of each step.
+
+    `pictures` is the split with its true boxes, `detections` what was found in each of its pictures.
+    """
+
+    weights: Path
+    data: str
+    split: str
+    imgsz: int
+    names: tuple[str, ...]
+    scores: Scores
+    milliseconds: Mapping[str, float]
+    pictures: Split
+    detections: Detections
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model from a file. `names` are the classes it was trained on, None where the file does not say."""
+
+    model: Darknet
+    names: tuple[str, ...] | None
+    spec: DataSpec
+    data: str
+    imgsz: int
+    amp: str
+    batch: int
+
+
+def validate(
+    weights: Path,
+    *,
+    data: str = "",
+    model: str = "",
+    split: str = "val",
+    imgsz: int = 0,
+    batch: int = EVALUATION_BATCH,
+    device: str = "cpu",
     conf: float = CONFIDENCE,
     iou: float = OVERLAP,
-    batch: int = EVALUATION_BATCH,
-) -> Detections:
-    """What the model, as in evaluation mode, finds in every picture of a split.
+) -> Report:
+    """Score a file of weights on a split.
 
-    Suppression takes as long as the network in a short run: a thread suppresses one batch while the next is computed.
-    On a GPU everything stays there until the last batch is done.
+    A checkpoint of ours brings model, data, image size and precision along; what is given here goes before. Other
+    weights (see weights.load_weights) need `model` and `data`. Raises DataError.
     """
-    device = next(model.parameters()).device
-    network = fuse(model, dtype)
-    order: list[NDArray[np.int64]] = []
-    with Beside(partial(suppress, conf=conf, iou=iou, max_candidates=MAX_CANDIDATES)) as suppressing:
-        for indices, images in load_batches(split, model.stride, batch, device):
-            order.append(indices)
-            suppressing.add(predict(network, images, dtype, conf))
-        return gather(suppressing.finish(), order)
+    _check(batch, device, conf, iou)
+    trained = _open_weights(weights, data, model, imgsz)
+    if trained.names is not None and trained.names != trained.spec.names:
+        raise DataError(
+            f"{weights} detects {_list(trained.names)}, but {trained.data} has {_list(trained.spec.names)}:"
+            " both must have the same classes in the same order"
+        )
+    if trained.imgsz < 1 or trained.imgsz % trained.model.stride:
+        raise DataError(f"imgsz must be a multiple of {trained.model.stride} for this model, got {trained.imgsz}")
+    pictures = load_split(trained.spec, split, trained.imgsz)
+    on = torch.device(device)
+    trained.model.to(on).to(memory_format=torch.channels_last)
+    precision = choose_precision(trained.amp, trained.model, trained.imgsz, trained.batch, on)
+    detections, milliseconds = detect_and_time(trained.model, pictures, precision.dtype, conf, iou, batch)
+    scores = score(detections, labels_by_picture(pictures), trained.spec.nc)
+    return Report(
+        weights=weights,
+        data=trained.data,
+        split=split,
+        imgsz=trained.imgsz,
+        names=trained.spec.names,
+        scores=scores,
+        milliseconds=milliseconds,
+        pictures=pictures,
+        detections=detections,
+    )
 
 
-class Beside(Generic[Item, Made]):
-    """Applies a function to things in a thread of its own, while others are added; who waits for it helps."""
-
-    def __init__(self, make: Callable[[Item], Made]) -> None:
-        self._make = make
-        threads = torch.get_num_threads()  # a new thread would take all cores: OpenMP keeps the number by thread
-        self._pool = ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(threads))
-        self._futures: list[Future[Made]] = []
-        self._waiting: dict[int, Item] = {}
-        self._own: dict[int, Made] = {}
-
-    def __enter__(self) -> Beside[Item, Made]:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def add(self, item: Item) -> None:
-        """Have it made; where the thread lags behind make it here, so that few things wait in memory."""
-        self._waiting[len(self._futures)] = item
-        self._futures.append(self._pool.submit(self._make, item))
-        self._waiting = {number: item for number, item in self._waiting.items() if not self._futures[number].done()}
-        if len(self._waiting) > LAG:
-            self._help()
-
-    def finish(self) -> list[Made]:
-        """All that was made, in the order in which it was added."""
-        while self._help():
-            pass
-        return [self._own[n] if n in self._own else future.result() for n, future in enumerate(self._futures)]
-
-    def _help(self) -> bool:
-        """Make the last thing that the thread has not begun; whether there was one."""
-        for number in sorted(self._waiting, reverse=True):
-            item = self._waiting.pop(number)
-            if self._futures[number].cancel():
-                self._own[number] = self._make(item)
-                return True
-        return False
+def _check(batch: int, device: str, conf: float, iou: float) -> None:
+    if batch < 1:
+        raise DataError(f"batch must be at least 1, got {batch}")
+    for name, value in (("conf", conf), ("iou", iou)):
+        if not 0 <= value <= 1:
+            raise DataError(f"{name} must lie in [0, 1], got {value:g}")
+    try:
+        torch.empty(0, device=torch.device(device))
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(f"device '{device}' cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def load_batches(
-    split: Split, stride: int, batch: int, device: torch.device
-) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
-    """Which pictures, and they as floats in 0..1, [B, 3, H, W]: cut to the largest, in full strides.
-
-    Pictures lie at the top left of a grey square; those of one shape come together, so that little grey is computed.
-    Half a stride of it stays at least, as in YOLOv5 (utils/dataloaders.py, rect with pad 0.5): where the zeros beyond
-    the edge take the place of the grey that the model knows, mAP50-95 fell by 0.007 (nano, bccd_320, 160 px).
-    """
-    side = split.images.shape[1]
-    sizes = np.asarray(split.sizes, dtype=np.int64)
-    shapes = np.minimum(-(-(sizes + stride // 2) // stride) * stride, side)
-    order = np.lexsort((shapes[:, 0], shapes[:, 1]))
-    for first in range(0, len(order), batch):
-        indices = np.sort(order[first : first + batch])
-        width, height = shapes[indices].max(axis=0)
-        pixels = torch.from_numpy(np.array(split.images[indices][:, :height, :width])).to(device, non_blocking=True)
-        yield indices, (pixels.permute(0, 3, 1, 2).float() / 255.0).contiguous(memory_format=torch.channels_last)
+def _open_weights(weights: Path, data: str, model: str, imgsz: int) -> Trained:
+    if not model and weights.suffix in (".pt", ".pth"):
+        return _open_checkpoint(weights, data, imgsz)
+    if not model or not data:
+        missing = " and ".join(name for name, value in (("model", model), ("data", data)) if not value)
+        raise DataError(f"{weights} does not say what it was trained as: {missing} must be given, e.g. a Darknet cfg")
+    cfg, spec = read_cfg(model), find_data(data)
+    network = load_model(model, spec.nc)
+    taken = load_weights(network, weights, cfg, anchors=True)
+    if taken.left_out:
+        raise DataError(f"{taken.summary()}: a model of {spec.nc} classes from {model} is not whole without these")
+    side = imgsz or parse_cfg(cfg)[0].read_int("width", DARKNET_SIDE, low=1)
+    return Trained(network.eval(), None, spec, data, side, amp="off", batch=1)
 
 
-def predict(network: Darknet, images: Tensor, dtype: torch.dtype, conf: float) -> Tensor:
-    """Decoded predictions [B, A, 5 + nc] in float32, as Darknet.predict; on a CPU without most of the unlikely ones."""
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype != torch.float32, cache_enabled=False):
-        outputs = network(images)
-    # Counting on a GPU would wait for it.
-    decoded = decode_likely if images.device.type == "cpu" else lambda raw, head, _: decode(raw, head)
-    return torch.cat([decoded(raw, head, conf) for raw, head in zip(outputs, network.heads, strict=True)], dim=1)
+def _open_checkpoint(weights: Path, data: str, imgsz: int) -> Trained:
+    content = read_checkpoint(weights)
+    try:
+        options: Mapping[str, Any] = content["options"]
+        names = tuple(map(str, content["names"]))
+        network = Darknet(parse_cfg(content["cfg"]), len(names), channels=3)
+        network.load_state_dict(content["weights"])
+        data, imgsz = data or str(options["data"]), imgsz or int(options["imgsz"])
+        amp, batch = str(options.get("amp", "auto")), int(options["batch"])
+        single = bool(options.get("single_cls"))
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{weights} is no whole checkpoint of this trainer: {reason}") from None
+    spec = find_data(data)
+    return Trained(network.eval(), names, spec.as_single_class() if single else spec, data, imgsz, amp, batch)
 
 
-def decode_likely(raw: Tensor, head: Head, conf: float) -> Tensor:
-    """As `decode`, but at best only predictions of an objectness above `conf`, [B, R, 5 + nc] with R as most have."""
-    rows = raw.flatten(1, 3)
-    likely = rows[..., 4] > torch.tensor(conf).logit()
-    most = int(likely.sum(1).max())
-    if 2 * most > rows.shape[1]:
-        return decode(raw, head)
-    # True sorts before False, and stably: what is likely stays in its order, and something unlikely fills up.
-    index = likely.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
-    chosen = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[-1])).float()
-    ny, nx = raw.shape[2:4]
-    grid = torch.stack([index % nx, index // nx % ny], dim=-1)
-    anchors = head.anchors.float()[index // (nx * ny)]
-    boxes = decode_boxes(chosen[..., :4], grid, anchors, head.stride, head.scale_x_y, head.new_coords)
-    return torch.cat([boxes, chosen[..., 4:].sigmoid()], dim=-1)
-
-
-def gather(parts: list[tuple[Tensor, Tensor]], order: list[NDArray[np.int64]]) -> Detections:
-    """Batches of (rows [B, D, 6], counts [B]) as one list in the order of the split, brought to the CPU at once."""
-    detections: Detections = [np.zeros((0, 6), np.float32)] * sum(map(len, order))
-    if not parts:
-        return detections
-    width = max(rows.shape[1] for rows, _ in parts)
-    rows = torch.cat([torch.nn.functional.pad(rows, (0, 0, 0, width - rows.shape[1])) for rows, _ in parts])
-    counts = torch.cat([counts for _, counts in parts])
-    for index, picture, count in zip(np.concatenate(order), rows.cpu().numpy(), counts.tolist(), strict=True):
-        detections[index] = picture[:count]
-    return detections
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{len(names)} class{'es' if len(names) != 1 else ''} ({shown})"
