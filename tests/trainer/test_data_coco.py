@@ -116,6 +116,7 @@ def test_a_polygon_that_is_none_costs_itself_and_not_the_box(root: Path, segment
     assert len(train.boxes) == 3
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools 2.0.8 with numpy 2
 def test_parts_that_are_joined_cover_what_the_parts_cover() -> None:
     square = [(10.0, 10.0), (40.0, 10.0), (40.0, 40.0), (10.0, 40.0)]
     triangle = [(60.0, 20.0), (90.0, 50.0), (55.0, 80.0)]
