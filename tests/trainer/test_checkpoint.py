@@ -38,6 +38,14 @@ def test_what_is_no_checkpoint_is_said_in_one_sentence(content: bytes, tmp_path:
     assert "\n" not in str(caught.value)
 
 
+def test_half_a_checkpoint_is_none(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "x.pt", {**CONTENT, "weights": {"a": torch.ones(10_000)}})
+    whole = (tmp_path / "x.pt").read_bytes()
+    (tmp_path / "x.pt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"x\.pt is no checkpoint of this trainer"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
 def test_a_foreign_checkpoint_is_told_what_it_lacks(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "x.pt")
     with pytest.raises(DataError, match="lacks weights, cfg"):

@@ -21,6 +21,7 @@ from trainer.detection.recipe import Recipe
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+Answer = TypeVar("Answer")
 
 AHEAD = 2  # batches that wait for the training at most
 SMALLEST, LARGEST = 0.5, 1.5  # of the pictures' size, where it is drawn (YOLOv5 v7.0, --multi-scale)
@@ -51,6 +52,11 @@ class Cut:
     size: tuple[int, int]
 
 
+def keep_targets(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch as it was drawn."""
+    return images, targets
+
+
 def draw_batches(
     pictures: Pictures,
     recipe: Recipe,
@@ -59,22 +65,24 @@ def draw_batches(
     device: torch.device | None = None,
     rank: int = 0,
     world: int = 1,
-) -> Generator[tuple[Tensor, Tensor], None, None]:
+    then: Callable[[Tensor, Tensor], tuple[Tensor, Answer]] = keep_targets,  # type: ignore[assignment]
+) -> Generator[tuple[Tensor, Answer], None, None]:
     """The batches of an epoch: images float [B, 3, H, W] in 0..1, on `device`, and targets [M, 6] on the CPU.
 
     The device is that of the pictures if none is named, and the images are laid out as convolutions like it (channels
     last). Targets are those of `make_batch`. Of `world` processes with equal generators each gets its part of every
-    batch (see `share_out`), and all parts together are the batch of a single process.
+    batch (see `share_out`), and all parts together are the batch of a single process. What else can be made of a batch
+    ahead of the training is made by `then`.
     """
     device = device or pictures.device
     recipe = replace(recipe, mosaic=0.0, mixup=0.0) if sampling.rect else recipe  # as in YOLOv5
 
-    def make(cut: Cut) -> tuple[Tensor, Tensor]:
+    def make(cut: Cut) -> tuple[Tensor, Answer]:
         plan = draw(pictures, cut.indices, recipe, rng, cut.shape, cut.size)
         if world > 1:
             plan = plan.part(*share_out(len(plan), rank, world))
         images = render_plan(pictures, plan, device)
-        return images.contiguous(memory_format=torch.channels_last), torch.from_numpy(plan.targets)
+        return then(images.contiguous(memory_format=torch.channels_last), torch.from_numpy(plan.targets))
 
     return make_ahead(make, cut_epoch(pictures, sampling, rng))
 

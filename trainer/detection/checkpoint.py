@@ -73,10 +73,13 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of ours, on the CPU. Raises DataError for what is none; runs no code that a file may bring."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = path.open("rb")
     except OSError as error:
         raise DataError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    try:
+        with file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split()) or "it is empty"
         raise DataError(f"{path} is no checkpoint of this trainer: {reason[:200]}") from None
     if not isinstance(content, dict) or not {"weights", "cfg", "names", "options", "hyp"} <= content.keys():

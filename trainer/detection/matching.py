@@ -27,12 +27,8 @@ class Matches:
     classes: Tensor
     weights: Tensor
 
-    def to(self, device: torch.device) -> Matches:
-        """The same on another device; does not wait for it."""
-        return Matches(*(part.to(device, non_blocking=True) for part in self.parts()))
-
     def padded(self, length: int) -> Matches:
-        """The same with `length` rows, those added of no weight: what is compiled for one shape wants one shape."""
+        """The same with `length` rows, those added of no weight: what is recorded for one shape wants one shape."""
         missing = length - len(self.places)
         assert missing >= 0, "a fixed length must hold all matches"
         if not missing:
@@ -47,6 +43,48 @@ class Matches:
     def parts(self) -> tuple[Tensor, ...]:
         """All tensors, in the order of the fields."""
         return self.places, self.cells, self.anchors, self.boxes_cxcywh, self.classes, self.weights
+
+
+@dataclass(frozen=True)
+class PackedMatches:
+    """The matches of all heads in two tensors, so that they reach a device in two transfers.
+
+    integers [sum of 2 K] and floats [sum of 9 K], head by head, of `lengths` K.
+    """
+
+    integers: Tensor
+    floats: Tensor
+    lengths: tuple[int, ...]
+
+    def to(self, device: torch.device) -> PackedMatches:
+        """The same on another device; does not wait for it."""
+        integers, floats = (part.to(device, non_blocking=True) for part in (self.integers, self.floats))
+        return PackedMatches(integers, floats, self.lengths)
+
+    def pinned(self) -> PackedMatches:
+        """The same in memory from which a transfer to a GPU need not wait."""
+        return PackedMatches(self.integers.pin_memory(), self.floats.pin_memory(), self.lengths)
+
+    def unpack(self) -> list[Matches]:
+        """The matches of each head, sharing this memory."""
+        found = []
+        integers = torch.split(self.integers, [count for length in self.lengths for count in (length, length)])
+        floats = torch.split(self.floats, [count * length for length in self.lengths for count in (2, 2, 4, 1)])
+        for head, length in enumerate(self.lengths):
+            places, classes = integers[2 * head : 2 * head + 2]
+            cells, anchors, boxes, weights = floats[4 * head : 4 * head + 4]
+            views = (cells.view(length, 2), anchors.view(length, 2), boxes.view(length, 4))
+            found.append(Matches(places, *views, classes, weights))
+        return found
+
+
+def pack(matches: Sequence[Matches]) -> PackedMatches:
+    """Put the matches of all heads into two tensors."""
+    integers = torch.cat([part for found in matches for part in (found.places, found.classes)])
+    floats = [
+        part.flatten() for found in matches for part in (found.cells, found.anchors, found.boxes_cxcywh, found.weights)
+    ]
+    return PackedMatches(integers, torch.cat(floats), tuple(len(found.places) for found in matches))
 
 
 @dataclass(frozen=True)
@@ -101,3 +139,33 @@ def match_all(targets: Tensor, grids: Sequence[Grid], images: Sequence[int], anc
     """`match` for every head; `images` is the batch's shape: pictures, channels, height, width."""
     count, _, height, width = images
     return [match(targets, grid, (count, height // grid.stride, width // grid.stride), anchor_t) for grid in grids]
+
+
+class Matcher:
+    """Matches the batches of one training. `fixed` fills them up to one length, so that a recording can hold them."""
+
+    SPARE = 1.5  # room beyond the first batch's matches; a batch with more comes as long as it is
+    STEP = 256
+
+    def __init__(self, heads: Sequence[Head], anchor_t: float, device: torch.device, *, fixed: bool) -> None:
+        self._grids = grids_of(heads)
+        self._anchor_t = anchor_t
+        self._pins = device.type == "cuda"
+        self._fixed = fixed
+        self._room: tuple[int, ...] | None = None
+
+    def match(self, targets: Tensor, images: Sequence[int]) -> PackedMatches:
+        """The matches of targets [M, 6] in a batch of this shape, on the CPU."""
+        found = match_all(targets, self._grids, images, self._anchor_t)
+        if self._fixed:
+            found = self._fill_up(found)
+        packed = pack(found)
+        return packed.pinned() if self._pins else packed
+
+    def _fill_up(self, found: list[Matches]) -> list[Matches]:
+        lengths = [len(of_head.places) for of_head in found]
+        if self._room is None:
+            self._room = tuple(self.STEP * (1 + int(length * self.SPARE) // self.STEP) for length in lengths)
+        if any(length > room for length, room in zip(lengths, self._room, strict=True)):
+            return found
+        return [of_head.padded(room) for of_head, room in zip(found, self._room, strict=True)]

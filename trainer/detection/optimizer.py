@@ -14,6 +14,7 @@ from trainer.api import DataError
 from trainer.detection.recipe import Recipe
 
 Module = TypeVar("Module", bound=nn.Module)
+Pairs = tuple[list[Tensor], list[Tensor]]
 
 NOMINAL_BATCH = 64  # the batch for which YOLOv5's weight_decay is meant
 MEMORY_SHARE = 0.1  # of all updates, that the moving average remembers
@@ -157,17 +158,29 @@ class Average(Generic[Module]):
         self.model.eval().requires_grad_(False)
         self.decay = 1.0 - 1.0 / min(10_000.0, max(2.0, updates * MEMORY_SHARE))
         self.updates = 0
+        self._paired: tuple[Module, Pairs, Pairs] | None = None
 
     @torch.no_grad()
     def update(self, model: Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1.0 + self.updates) / (10.0 + self.updates))
-        mine, theirs = list(_state(self.model)), list(_state(model))
-        floats = [index for index, tensor in enumerate(mine) if tensor.dtype.is_floating_point]
+        averaged, copied = self._pair(model)
         # One call for all: a small network spends a tenth of its update in calls for each of them.
-        torch._foreach_lerp_([mine[index] for index in floats], [theirs[index] for index in floats], 1.0 - decay)
-        for index in set(range(len(mine))) - set(floats):
-            mine[index].copy_(theirs[index])
+        torch._foreach_lerp_(*averaged, 1.0 - decay)
+        torch._foreach_copy_(*copied)
+
+    def _pair(self, model: Module) -> tuple[Pairs, Pairs]:
+        """What is averaged and what is copied, ours and theirs; found once, since walking a module takes its time."""
+        if self._paired is None or self._paired[0] is not model:
+            pairs = list(zip(_state(self.model), _state(model), strict=True))
+            floats = [pair for pair in pairs if pair[0].dtype.is_floating_point]
+            others = [pair for pair in pairs if not pair[0].dtype.is_floating_point]
+            self._paired = (model, _unzip(floats), _unzip(others))
+        return self._paired[1:]
+
+
+def _unzip(pairs: list[tuple[Tensor, Tensor]]) -> Pairs:
+    return [mine for mine, _ in pairs], [its for _, its in pairs]
 
 
 def _state(model: nn.Module) -> Iterator[Tensor]:

@@ -15,6 +15,8 @@ from trainer.detection.data import Images
 
 Float = NDArray[np.float32]
 
+CHECKED_TOGETHER = 64  # pictures whose colours are looked at at once
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -56,6 +58,13 @@ class Pictures:
     @cached_property
     def has_polygons(self) -> bool:
         return any(polygon is not None for polygon in self.polygons)
+
+    @cached_property
+    def has_colour(self) -> bool:
+        """Whether any pixel is not grey; taken for granted of pictures that would have to be decoded for it."""
+        if self.pixels is None:
+            return True
+        return any(bool((some != some[..., :1]).any()) for some in torch.split(self.pixels, CHECKED_TOGETHER))
 
     @cached_property
     def pixels(self) -> Tensor | None:

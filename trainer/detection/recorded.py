@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
-from trainer.detection.matching import Matches
+from trainer.detection.matching import PackedMatches
 
 WARM_UPS = 3  # passes before the recording, in which libraries choose their algorithms (PyTorch's notes on CUDA graphs)
-SPARE = 1.5  # room for matches, relative to the first batch: one with more is computed without the recording
-STEP = 256
 
-Pass = Callable[[Tensor, Sequence[Matches]], Tensor]
+Pass = Callable[[Tensor, PackedMatches], Tensor]
 
 
 class RecordedPass:
@@ -29,11 +27,10 @@ class RecordedPass:
         network: nn.Module,
         parameters: Iterable[nn.Parameter],
         images: Tensor,
-        matches: Sequence[Matches],
+        matches: PackedMatches,
     ) -> None:
         self._images = images.clone(memory_format=torch.channels_last)
-        self._room = [STEP * (1 + int(len(found.places) * SPARE) // STEP) for found in matches]
-        self._matches = [found.padded(room) for found, room in zip(matches, self._room, strict=True)]
+        self._matches = PackedMatches(matches.integers.clone(), matches.floats.clone(), matches.lengths)
         parameters = list(parameters)
         before = [buffer.clone() for buffer in network.buffers()]
         stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
@@ -51,17 +48,15 @@ class RecordedPass:
         for buffer, was in zip(network.buffers(), before, strict=True):
             buffer.copy_(was)  # the warm-ups moved the running statistics
 
-    def holds(self, images: Tensor, matches: Sequence[Matches]) -> bool:
-        """Whether this batch can be computed by a replay."""
-        fits = all(len(found.places) <= room for found, room in zip(matches, self._room, strict=True))
-        return fits and images.shape == self._images.shape
+    def holds(self, images: Tensor, matches: PackedMatches) -> bool:
+        """Whether a batch has the shape of the recording."""
+        return images.shape == self._images.shape and matches.lengths == self._matches.lengths
 
-    def __call__(self, images: Tensor, matches: Sequence[Matches]) -> Tensor:
+    def __call__(self, images: Tensor, matches: PackedMatches) -> Tensor:
         """Replay with this batch; the terms are overwritten by the next call."""
         self._images.copy_(images)
-        for mine, found in zip(self._matches, matches, strict=True):
-            for to, part in zip(mine.parts(), found.padded(len(mine.places)).parts(), strict=True):
-                to.copy_(part, non_blocking=True)
+        self._matches.integers.copy_(matches.integers)
+        self._matches.floats.copy_(matches.floats)
         self._graph.replay()
         return self._terms
 

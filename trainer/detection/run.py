@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainer.api import DataError, EpochMetrics, TrainJob, TrainOptions
 from trainer.detection.batches import count_batches
 from trainer.detection.checkpoint import describe, read_training, save_checkpoint
 from trainer.detection.darknet import Darknet, initialise_biases, load_model
+from trainer.detection.data import class_weights, image_weights
 from trainer.detection.distributed import Team
 from trainer.detection.loss import DetectionLoss
+from trainer.detection.matching import Matcher
 from trainer.detection.optimizer import Average, Schedule, accumulation, build_optimizer
 from trainer.detection.phases import Phase, phase_at, phases_of
 from trainer.detection.precision import DTYPES, Precision, choose_precision
@@ -31,6 +35,7 @@ class Run:
     def __init__(self, job: TrainJob, recipe: Recipe, world: World, team: Team) -> None:
         options = job.options
         self.job, self.recipe, self.world, self.team = job, recipe, world, team
+        self.pictures = world.pictures_for(team.device)
         torch.manual_seed(options.seed)
         self.model = build_model(options.model, world, team.device)
         if options.sync_bn:
@@ -47,7 +52,7 @@ class Run:
             self._restore(read_training(job.workdir / "last.pt"))
 
     def count_batches(self, phase: Phase) -> int:
-        return count_batches(len(self.world.pictures.images), phase.batch)
+        return count_batches(len(self.pictures), phase.batch)
 
     def count_updates(self, phase: Phase) -> int:
         return -(-self.count_batches(phase) // self._accumulate(phase)) * phase.epochs
@@ -66,7 +71,8 @@ class Run:
         self.optimizer = build_optimizer(self.model, self.recipe, options.optimizer, phase.batch * accumulate)
         self.batch, self.steps = phase.batch, self.count_batches(phase)
         self.schedule = Schedule(self.optimizer, self.recipe, options.schedule, phase.epochs, self.steps, accumulate)
-        same_shapes = not (options.rect or options.multi_scale)
+        records = self.team.device.type == "cuda" and not (options.rect or options.multi_scale or accumulate > 1)
+        self.matcher = Matcher(self.model.heads, self.recipe.anchor_t, self.team.device, fixed=records)
         self.updater = Updater(
             self.model,
             loss,
@@ -74,8 +80,20 @@ class Run:
             self.average,
             self.precision,
             self.team,
-            record=same_shapes and accumulate == 1,
+            record=records,
         )
+
+    def weigh_pictures(self) -> NDArray[np.float64] | None:
+        """How often to show each training picture, [N], by how badly its classes were detected last; None: all alike.
+
+        YOLOv5 v7.0, train.py --image-weights: a class weighs its inverse frequency times (1 - mAP)^2.
+        """
+        if not self.job.options.image_weights:
+            return None
+        of_class = class_weights(self.world.training.classes, self.world.spec.nc)
+        if self.map_by_class is not None:
+            of_class = of_class * (1.0 - np.array(self.map_by_class)) ** 2
+        return image_weights(self.pictures.labels, of_class)
 
     def note(self, metrics: EpochMetrics) -> bool:
         """Remember what was scored; returns whether it is the best so far (of equal ones the last)."""

@@ -13,7 +13,7 @@ from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, Trai
 from trainer.detection.batches import Sampling, draw_batches
 from trainer.detection.checkpoint import strip
 from trainer.detection.distributed import assemble, check_shares
-from trainer.detection.matching import Matches, grids_of, match_all
+from trainer.detection.matching import PackedMatches
 from trainer.detection.phases import phase_at
 from trainer.detection.recipe import HYPS, Recipe
 from trainer.detection.run import Run
@@ -106,20 +106,19 @@ def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
     return name_losses(mean)
 
 
-def ready_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, list[Matches]]]:
+def ready_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, PackedMatches]]:
     """This process' part of the epoch's batches: images [B, 3, H, W] on the device, and which cells answer."""
-    options, device = run.job.options, run.team.device
+    options, team = run.job.options, run.team
     rng = np.random.default_rng([options.seed, epoch])  # by epoch, so that a resumed run draws the same
-    grids = grids_of(run.model.heads)
-    sampling, team = Sampling(run.batch), run.team
-    for images, targets in draw_batches(
-        run.world.pictures, run.recipe, sampling, rng, rank=team.rank, world=team.world
+    sampling = Sampling(run.batch, options.rect, options.multi_scale, run.model.stride, run.weigh_pictures())
+
+    def find_answers(images: Tensor, targets: Tensor) -> tuple[Tensor, PackedMatches]:
+        return images, run.matcher.match(targets, images.shape)
+
+    for images, matches in draw_batches(
+        run.pictures, run.recipe, sampling, rng, team.device, team.rank, team.world, find_answers
     ):
-        matches = match_all(targets, grids, images.shape, run.recipe.anchor_t)
-        yield (
-            images.to(device, memory_format=torch.channels_last, non_blocking=True),
-            [found.to(device) for found in matches],
-        )
+        yield images, matches.to(team.device)
 
 
 def check_finite(terms: Tensor, epoch: int) -> None:

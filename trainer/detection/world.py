@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from trainer.api import DataError, Prepared, TrainOptions
 from trainer.detection.anchors import fit_anchors
 from trainer.detection.augment import Pictures
 from trainer.detection.darknet import load_model, read_cfg
-from trainer.detection.data import DataSpec, Split, find_data, load_split, summarise
+from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
+from trainer.detection.dead import dead_hyps
 from trainer.detection.distributed import check_team
 from trainer.detection.optimizer import check_names
 from trainer.detection.validation import labels_by_picture
@@ -28,6 +30,15 @@ class World:
     scored: Split
     anchors: np.ndarray
     prepared: Prepared
+    _resident: dict[torch.device, Pictures] = field(default_factory=dict, compare=False, repr=False)
+
+    def pictures_for(self, device: torch.device) -> Pictures:
+        """The training pictures as a device wants them: on a GPU all of them at once, if it has room for twice that."""
+        if device.type != "cuda" or self.pictures.pixels is None:
+            return self.pictures
+        if device not in self._resident and 2 * self.pictures.pixels.nbytes < torch.cuda.mem_get_info(device)[0]:
+            self._resident[device] = self.pictures.to(device)
+        return self._resident.get(device, self.pictures)
 
 
 def check_options(options: TrainOptions) -> None:
@@ -50,18 +61,21 @@ def check_options(options: TrainOptions) -> None:
 
 def open_world(options: TrainOptions) -> World:
     """Load what a study's trainings share. Raises DataError."""
-    spec = find_data(options.data)
+    spec = find_data(options.data, single_cls=options.single_cls)
     cfg = read_cfg(options.model)
     model = load_model(options.model, spec.nc)
     if options.imgsz % model.stride:
         raise DataError(f"imgsz must be a multiple of {model.stride} for {options.model}, got {options.imgsz}")
-    training = load_split(spec, "train", options.imgsz)
-    scored = load_split(spec, options.split, options.imgsz)
+    training, scored = (
+        load_split(spec, split, options.imgsz, single_cls=options.single_cls, cache=options.cache)
+        for split in ("train", options.split)
+    )
     if not len(training.boxes):
         raise DataError(f"{options.data}: no training picture holds a box, so there is nothing to learn")
-    pictures = Pictures(training.images, training.sizes, tuple(labels_by_picture(training)))
+    pictures = Pictures(training.images, training.sizes, tuple(labels_by_picture(training)), training.polygons)
     anchors = fit_anchors(training.boxes[:, 2:] - training.boxes[:, :2], model.anchor_count)
-    problems = (*training.problems, *scored.problems)
+    learned = leaks(training, scored) if options.split != "train" else ()
+    problems = (*training.problems, *scored.problems, *learned)
     # With the anchors, which another version of the clustering could change behind a study's back.
     world = f"{training.digest} {scored.digest} {anchors.round(3).tolist()}"
     digest = hashlib.blake2b(world.encode(), digest_size=16).hexdigest()
@@ -69,5 +83,6 @@ def open_world(options: TrainOptions) -> World:
         f"{spec.nc} classes; train {len(training.files)} pictures with {len(training.boxes)} boxes, "
         f"{options.split} {len(scored.files)} with {len(scored.boxes)}"
     )
-    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()))
+    dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
+    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead)
     return World(spec, cfg, training, pictures, scored, anchors, prepared)
