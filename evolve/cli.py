@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +139,17 @@ study_options = together(
     setting("storage", "URL of an Optuna storage.  [default: SQLite in the run folder]", envvar="EVOLVE_STORAGE"),
 )
 
+bucket_option = setting("bucket", "Copy results to this folder as they come: s3://..., gs://..., ...", metavar="URL")
+run_folder_options = together(
+    click.option("--name", help="Name of the run folder, numbered where there is one already.  [default: exp]"),
+    click.option("--runs", metavar="FOLDER", help="Folder of the run folders.  [default: runs/train]"),
+    click.option("--out", metavar="FOLDER", help="The run folder itself, instead of --runs and --name."),
+    click.option("--resume", metavar="FOLDER", help="Go on in this run folder after its last whole epoch."),
+    click.option("--nosave", is_flag=True, default=None, help="Leave results, but no weights."),
+    click.option("--noplots", is_flag=True, default=None, help="Draw no pictures."),
+    click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard's event file too."),
+)
+
 
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(evolve.__version__, prog_name="evolve", message="%(prog)s %(version)s")
@@ -153,6 +163,7 @@ def cli() -> None:
 @space_options
 @training_options
 @setting("freeze_layers", FROZEN, metavar="LAYERS")
+@bucket_option
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def run(config: Path | None, quiet: bool, **flags: Any) -> None:
     """Evolve hyps: start a study, or go on with one of the same name.
@@ -218,18 +229,19 @@ def spaces(name: str | None) -> None:
 @training_options
 @setting("freeze_layers", FROZEN, "--freeze", metavar="LAYERS")
 @fitness_option
-@click.option("--split", default="val", show_default=True, help="What is scored after every epoch: train, val, test.")
-@click.option(
-    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train so often, from --seed on."
-)
-@click.option("--out", metavar="FOLDER", help="Keep weights and logs here.  [default: keep nothing]")
-def train(hyp: str | None, split: str, seeds: int, out: str | None, **flags: Any) -> None:
-    """Train with one hyp, outside of any study."""
+@click.option("--split", help="What is scored after every epoch: train, val, test.  [default: val]")
+@click.option("--seeds", type=click.IntRange(min=1), help="Train so often, from --seed on.  [default: 1]")
+@run_folder_options
+@bucket_option
+def train(**flags: Any) -> None:
+    """Train with one hyp, outside of any study.
+
+    Weights and results go to runs/train/exp, the next time to exp2. Of several seeds each has a folder in there.
+    """
+    from evolve.order import take_order
     from evolve.training import train_and_tell
 
-    config = resolve_config({**flags, "hyp": hyp})
-    options = dataclasses.replace(config.train_options(), split=split, save=out is not None)
-    for line in train_and_tell(config, options, range(config.seed, config.seed + seeds), Path(out) if out else None):
+    for line in train_and_tell(take_order(flags)):
         click.echo(line)
 
 

@@ -8,19 +8,20 @@ from pathlib import Path
 
 from optuna import Study
 
+from evolve.bucket import open_bucket
 from evolve.budget import Budget, Stop
 from evolve.config import EvolveConfig, complete, dump_config
 from evolve.fitness import Fitness
 from evolve.interrupts import Interrupts
 from evolve.lock import sole_use
 from evolve.objective import Objective
-from evolve.opening import identity_of, open_resumable, space_of
+from evolve.opening import identity_of, open_resumable, pin, space_of, storage_of, without_effect
 from evolve.outcomes import change_of, standing_of, tell
 from evolve.paths import RunPaths
 from evolve.records import Records, train_command
 from evolve.standing import NoResult, Standing
 from evolve.training import check_understood, process_trainer
-from evolve.watcher import Ended, Opened, Silence, Watcher
+from evolve.watcher import Ended, Opened, Silence, Uploading, Watcher
 from search_spaces import Space
 from studies import (
     BestHyp,
@@ -44,11 +45,11 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     StudyError and OSError later where storage or disk give out, NoResult where there is no result to be had. A
     KeyboardInterrupt (Ctrl-C, SIGTERM) passes through when the running trial is queued again and all is closed.
     """
-    watcher = watcher or Silence()
     config = complete(config)
     space = space_of(config)
     fitness = Fitness.parse(config.fitness)
     paths = RunPaths(Path(config.runs) / config.study)
+    watcher = watcher_with_uploads(watcher or Silence(), config, paths)
     trainer = process_trainer(config, paths.worker_log)
     with (
         sole_use(paths),
@@ -58,14 +59,19 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     ):
         watcher.preparing(config.data)
         check_understood(space.order, trainer.hyps, config.trainer)
-        prepared = trainer.prepare(config.train_options())
-        study = open_resumable(config, paths, space, identity_of(config, space, fitness, prepared))
+        options = replace(config.train_options(), fitness_weights=fitness.in_order)
+        prepared = trainer.prepare(options)
+        storage = storage_of(config, paths, space)
+        pinned = without_effect(config, storage, space, prepared.dead)
+        space = pin(space, pinned)
+        study = open_resumable(config, storage, space, identity_of(config, space, fitness, prepared, pinned))
         write_atomically(paths.config, dump_config(config))
-        records = Records(study, space, config, paths, watcher)
-        objective = Objective(trainer.train, config.train_options(), fitness, paths, records, watcher, interrupts)
+        records = Records(study, space, config, paths, watcher, pinned)
+        objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts)
         standing = standing_of(study)
         loop = Loop(study, space, objective, records, Budget(config.generations, config.max_failures), standing)
-        watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, prepared.summary, standing))
+        told = prepared.summary, standing, pinned
+        watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
         for warning in prepared.warnings:
             watcher.warned(warning)
         reason = "ended by an error"
@@ -122,6 +128,13 @@ class Loop:
                 with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
                     abandon(self.study, trial, f"{type(error).__name__} in the process that ran it")
             raise
+
+
+def watcher_with_uploads(watcher: Watcher, config: EvolveConfig, paths: RunPaths) -> Watcher:
+    """The watcher, in front of one that copies the run folder to the bucket if there is one. Raises ConfigError."""
+    if config.bucket is None:
+        return watcher
+    return Uploading(watcher, open_bucket(config.bucket), paths.root, paths.for_others)
 
 
 def ended(

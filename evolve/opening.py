@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from optuna import Study
+from optuna import Study, load_study
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
 from evolve.paths import RunPaths
 from search_spaces import Space, SpaceError, load_hyp, load_space
-from studies import build_pruner, build_sampler, open_study, sqlite_url
+from studies import build_pruner, build_sampler, open_storage, open_study, sqlite_url
+from studies.study import IDENTITY
 from trainer import Prepared
 
 
@@ -25,10 +29,29 @@ def space_of(config: EvolveConfig) -> Space:
     space = space.with_values(config.set).freeze(config.freeze)
     if config.only:
         space = space.only(config.only)
-    if not space.evolving:
-        raise SpaceError(f"nothing is left to evolve in space {space.name!r}: every hyp has a fixed value")
-    return space
+    return _evolving(space, "every hyp has a fixed value")
 
+
+def without_effect(config: EvolveConfig, storage: BaseStorage, space: Space, dead: Mapping[str, str]) -> dict[str, str]:
+    """The hyps that could vary but not change anything, each with the reason: they are to keep the base's value.
+
+    A study that is there keeps those that it was made with, whatever is known to be dead by now; the first studies had
+    none. Raises StudyError.
+    """
+    try:
+        noted = load_study(study_name=config.study, storage=storage).user_attrs.get(IDENTITY)
+    except KeyError:
+        noted = None
+    known = dead if noted is None else noted.get(NOT_EVOLVED, {})
+    return {param.name: known[param.name] for param in space.params if param.name in known}
+
+
+def pin(space: Space, names: Iterable[str]) -> Space:
+    """The space in which these keep the base's value. Raises SpaceError where nothing else evolves."""
+    return _evolving(space.freeze(names), "every hyp has a fixed value or can have no effect here")
+
+
+NOT_EVOLVED = "not_evolved"
 
 SAME = ("epochs", "imgsz", "batch", "optimizer", "schedule", "trainer", "seed")
 SAME_IF_GIVEN = (
@@ -37,7 +60,9 @@ SAME_IF_GIVEN = (
 )
 
 
-def identity_of(config: EvolveConfig, space: Space, fitness: Fitness, prepared: Prepared) -> dict[str, Any]:
+def identity_of(
+    config: EvolveConfig, space: Space, fitness: Fitness, prepared: Prepared, pinned: Mapping[str, str]
+) -> dict[str, Any]:
     """What must stay the same for the trials of a study to be comparable.
 
     What came later than the first studies is left out where it has its default: they are opened as if they had it.
@@ -52,23 +77,35 @@ def identity_of(config: EvolveConfig, space: Space, fitness: Fitness, prepared: 
         **({"weights": _identify(config.weights)} if config.weights else {}),
         **{name: getattr(config, name) for name in SAME},
         **given,
+        **({NOT_EVOLVED: dict(pinned)} if pinned else {}),
     }
 
 
-def open_resumable(config: EvolveConfig, paths: RunPaths, space: Space, identity: Mapping[str, Any]) -> Study:
+def storage_of(config: EvolveConfig, paths: RunPaths, space: Space) -> BaseStorage:
+    """Where the study is kept, opened once it is known who would propose and prune. Raises StudyError."""
+    _proposer_and_pruner(config, space)
+    return open_storage(config.storage or sqlite_url(paths.database))
+
+
+def open_resumable(config: EvolveConfig, storage: BaseStorage, space: Space, identity: Mapping[str, Any]) -> Study:
     """Create the study or take it up where it stopped. Raises StudyError where it is not the same one."""
     base = space.defaults()
-    sampler = build_sampler(config.sampler, space, seed=config.seed)
-    pruner = build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=longest_warmup(space, config.epochs))
+    sampler, pruner = _proposer_and_pruner(config, space)
     return open_study(
         config.study,
-        config.storage or sqlite_url(paths.database),
+        storage,
         sampler=sampler,
         pruner=pruner,
         identity=identity,
         base=base,
         exclusive=config.storage is None,
     )
+
+
+def _proposer_and_pruner(config: EvolveConfig, space: Space) -> tuple[BaseSampler, BasePruner]:
+    sampler = build_sampler(config.sampler, space, seed=config.seed)
+    warmup_epochs = longest_warmup(space, config.epochs)
+    return sampler, build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=warmup_epochs)
 
 
 def longest_warmup(space: Space, epochs: int) -> float:
@@ -81,6 +118,12 @@ def longest_warmup(space: Space, epochs: int) -> float:
     values = (evolving.choices or evolving.bounds) if evolving else (space.defaults().get(name),)
     longest = max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
     return longest * min(epochs, 30) / 30
+
+
+def _evolving(space: Space, otherwise: str) -> Space:
+    if not space.evolving:
+        raise SpaceError(f"nothing is left to evolve in space {space.name!r}: {otherwise}")
+    return space
 
 
 def _identify(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from evolve.paths import from_here
 from evolve.standing import Outcome, Standing
-from evolve.tables import changes_table
+from evolve.tables import changes_table, name_dead
 from evolve.watcher import Ended, Opened, Silence, Watcher
 from search_spaces import Hyp
 
@@ -60,6 +60,8 @@ class PlainLines:
         self._pace = Pace(opened)
         self._say(f"{opened.study}: {opened.data}")
         self._say(f"{opened.generations} generations of up to {opened.epochs} epochs in {from_here(opened.folder)}")
+        if opened.pinned:
+            self._say(say_pinned(opened.pinned))
         if opened.standing.finished:
             self._say(f"resumed: {opened.standing.finished} of {opened.generations} generations are already done")
 
@@ -103,6 +105,8 @@ class LivePanel:
         self._standing = opened.standing
         self._pace = Pace(opened)
         self._console.print(Text(f"{opened.study}: {opened.data}"))
+        if opened.pinned:
+            self._console.print(Text(say_pinned(opened.pinned)))
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
@@ -162,6 +166,10 @@ def watcher_for(console: Console, *, quiet: bool) -> Watcher:
     if quiet:
         return Silence()
     return LivePanel(console) if console.is_interactive else PlainLines(console)
+
+
+def say_pinned(pinned: Mapping[str, str]) -> str:
+    return f"not evolved, since they can have no effect here: {name_dead(pinned)}"
 
 
 def say_summary(console: Console, ended: Ended) -> None:

@@ -43,6 +43,12 @@ class RunPaths:
         """Held while a study runs here."""
         return self.root / ".lock"
 
+    @property
+    def for_others(self) -> tuple[str, ...]:
+        """Patterns of what a copy of the folder needs, to be looked at and to go on elsewhere."""
+        found = (self.config, self.table, self.database, self.best_hyp, self.root / "trials" / "*" / "metrics.jsonl")
+        return tuple(path.relative_to(self.root).as_posix() for path in found)
+
     def trial(self, number: int) -> Path:
         """The folder that is one trial's own."""
         return self.root / "trials" / f"{number:05d}"
@@ -50,6 +56,57 @@ class RunPaths:
     def metrics(self, number: int) -> Path:
         """One JSON line an epoch of one trial."""
         return self.trial(number) / "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainingPaths:
+    """The files of one `evolve train`, all below `root`. Of several seeds each has its own `seed` below it."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """What was asked for; `evolve train --resume` reads it."""
+        return self.root / "args.yaml"
+
+    @property
+    def hyp(self) -> Path:
+        """The hyp that is trained with."""
+        return self.root / "hyp.yaml"
+
+    @property
+    def worker_log(self) -> Path:
+        """What the training process printed before the training."""
+        return self.root / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held while something trains here."""
+        return self.root / ".lock"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line an epoch, with everything that is known of it."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def table(self) -> Path:
+        """One row an epoch, with YOLOv5's columns."""
+        return self.root / "results.csv"
+
+    @property
+    def last(self) -> Path:
+        """The state after the last epoch: weights, and all that is needed to go on."""
+        return self.root / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the fittest epoch."""
+        return self.root / "best.pt"
+
+    def of_seed(self, seed: int) -> TrainingPaths:
+        """The files of one of several seeds."""
+        return TrainingPaths(self.root / f"seed-{seed}")
 
 
 def from_here(path: Path | str) -> str:

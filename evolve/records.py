@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,12 +11,13 @@ from optuna import Study
 
 import evolve
 from evolve.config import EvolveConfig
+from evolve.journal import epoch_row, json_line
 from evolve.paths import RunPaths, from_here
+from evolve.tables import name_dead
 from evolve.watcher import Watcher
 from search_spaces import Space
 from studies import BestHyp, append_row, best_of, rewrite_csv, save_best, trials_of
 from trainer import EpochMetrics
-from trainer.messages import metrics_to_dict
 
 LATER = (
     *("weights", "freeze_layers", "freeze_epochs", "freeze_batch", "nominal_batch", "single_cls", "rect"),
@@ -34,7 +33,16 @@ class Records:
     the next write, or the next start, makes it whole.
     """
 
-    def __init__(self, study: Study, space: Space, config: EvolveConfig, paths: RunPaths, watcher: Watcher) -> None:
+    def __init__(
+        self,
+        study: Study,
+        space: Space,
+        config: EvolveConfig,
+        paths: RunPaths,
+        watcher: Watcher,
+        pinned: Mapping[str, str] | None = None,
+    ) -> None:
+        self._pinned = pinned or {}
         self._study = study
         self._space = space
         self._config = config
@@ -54,10 +62,9 @@ class Records:
 
     def add_epoch(self, number: int, metrics: EpochMetrics, fitness: float) -> None:
         """Append an epoch to its trial's file: JSON, where null stands for what is no finite number."""
-        line = {**metrics_to_dict(metrics), "fitness": fitness}
         path = self._paths.metrics(number)
         with self._forgiving(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(line)) + "\n")
+            file.write(json_line(epoch_row(metrics, fitness)))
 
     def add_trial(self, number: int) -> None:
         """Add a trial that has just finished to the table, and its hyp as the best if it is."""
@@ -77,7 +84,7 @@ class Records:
         path = self._paths.best_hyp
         with self._forgiving(path):
             path.parent.mkdir(exist_ok=True)
-            save_best(path, self.best, provenance(self._config, path))
+            save_best(path, self.best, provenance(self._config, path, self._pinned))
             self._written = self.best
 
     @contextmanager
@@ -91,13 +98,14 @@ class Records:
             self._warned = True
 
 
-def provenance(config: EvolveConfig, hyp_file: Path) -> dict[str, str]:
-    """How the hyp was found and how to train with it: the header of a hyp file."""
+def provenance(config: EvolveConfig, hyp_file: Path, pinned: Mapping[str, str]) -> dict[str, str]:
+    """How the hyp was found and how to train with it: the header of a hyp file. `pinned` is what had no effect."""
     names = ("data", "model", "epochs", "imgsz", "batch", "optimizer", "schedule", "device", "trainer", "seed")
     return {
         **{name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER))},
         "search": f"{config.sampler}, {config.pruner}",
         "maximised": config.fitness,
+        **({"not evolved": name_dead(pinned)} if pinned else {}),
         "version": f"evolve {evolve.__version__}",
         "command": shlex.join(train_command(config, hyp_file)),
     }
@@ -117,9 +125,3 @@ def train_command(config: EvolveConfig, hyp_file: Path) -> list[str]:
 def _unusual(config: EvolveConfig, names: Iterable[str]) -> list[str]:
     usual = EvolveConfig()
     return [name for name in names if getattr(config, name) != getattr(usual, name)]
-
-
-def _finite(value: object) -> object:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

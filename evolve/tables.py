@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.table import Table
 
 from search_spaces import Hyp, Space, Value
@@ -60,6 +62,11 @@ def show_value(value: Value | None) -> str:
     if value is None:
         return "-"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def name_dead(dead: Mapping[str, str]) -> str:
+    """'cls (one class), copy_paste (no polygons)'."""
+    return ", ".join(f"{name} ({reason})" for name, reason in dead.items())
 
 
 def _is_number(value: object) -> bool:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import statistics
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from evolve.bucket import Bucket, Uploads, open_bucket
 from evolve.config import EvolveConfig, did_you_mean
 from evolve.fitness import METRICS, Fitness
 from evolve.interrupts import Interrupts
+from evolve.journal import Board, Journal, Row, check_tensorboard, epoch_row, metrics_of
+from evolve.lock import sole_use
+from evolve.order import Order, check_folder, claim_folder
+from evolve.paths import TrainingPaths, from_here
 from evolve.plugins import resolve
-from search_spaces import SpaceError, load_hyp
-from trainer import EpochMetrics, TrainerError, TrainJob, TrainOptions
+from evolve.tables import name_dead
+from search_spaces import SpaceError, available_spaces, load_space
+from trainer import EpochMetrics, TrainerError, TrainJob
 from trainer.process import ProcessTrainer
 
 
@@ -32,41 +39,117 @@ def process_trainer(config: EvolveConfig, log: Path) -> ProcessTrainer:
     return ProcessTrainer(spec, threads=config.threads, log=log, timeout_s=config.trial_timeout)
 
 
-def train_and_tell(
-    config: EvolveConfig, options: TrainOptions, seeds: Sequence[int], folder: Path | None
-) -> Iterator[str]:
-    """Train the config's hyp file once for every seed: a line an epoch, and a summary of several seeds.
+def train_and_tell(order: Order) -> Iterator[str]:
+    """Train once for every seed: a line an epoch, and a summary. Raises SpaceError, ConfigError, TrainerError, OSError.
 
-    What a training leaves goes to `folder`/seed-<seed>, or nowhere. Raises SpaceError, ConfigError, TrainerError.
+    What was asked wrongly is told before anything is trained, and leaves no folder.
     """
-    hyp = load_hyp(config.hyp) if config.hyp else {}
-    fitness = Fitness.parse(config.fitness)
-    last = []
+    if order.tensorboard:
+        check_tensorboard()
+    bucket = open_bucket(order.bucket) if order.bucket else None
+    spec = resolve("trainer", order.trainer)
     with ExitStack() as stack:
-        stack.enter_context(Interrupts())
-        home = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evolve-train-")))
-        home.mkdir(parents=True, exist_ok=True)
-        trainer = stack.enter_context(closing(process_trainer(config, home / "worker.log")))
-        check_understood(hyp, trainer.hyps, config.trainer)
-        prepared = trainer.prepare(options)
+        interrupts = stack.enter_context(Interrupts())
+        paths = TrainingPaths(claim_folder(order))
+        stack.enter_context(sole_use(paths))
+        check_folder(order, paths)
+        trainer = ProcessTrainer(spec, threads=order.options.threads, log=paths.worker_log, timeout_s=order.timeout_s)
+        stack.enter_context(closing(trainer))
+        check_understood(order.hyp, trainer.hyps, order.trainer)
+        prepared = trainer.prepare(order.options)
         yield from (prepared.summary, *(f"warning: {warning}" for warning in prepared.warnings))
-        for seed in seeds:
-            workdir = home / f"seed-{seed}"
-            workdir.mkdir(exist_ok=True)
-            job = TrainJob(hyp, dataclasses.replace(options, seed=seed), workdir)
-            metrics = None
-            for metrics in trainer.train(job):
-                yield _epoch_line(seed, metrics, options.epochs, fitness)
-            if metrics is None:
+        yield from _note(order, prepared.dead)
+        if not order.resume:
+            order.write(paths)
+        session = Session(order, paths, trainer, interrupts, bucket)
+        try:
+            yield from session.run()
+        except (Exception, KeyboardInterrupt) as error:
+            yield from session.end()
+            if isinstance(error, KeyboardInterrupt):
+                yield from session.hint()
+            raise
+        yield from session.end()
+    yield from _summary(session.last, order.fitness, order.options.split)
+    yield f"results in {from_here(paths.root)}"
+
+
+class Session:
+    """The trainings of one order in its run folder: one after the other, each with a journal."""
+
+    def __init__(
+        self, order: Order, paths: TrainingPaths, trainer: ProcessTrainer, interrupts: Interrupts, bucket: Bucket | None
+    ) -> None:
+        self._order = order
+        self._paths = paths
+        self._trainer = trainer
+        self._interrupts = interrupts
+        self._warnings: deque[str] = deque()
+        self._uploads = Uploads(bucket, paths.root, self._warnings.append) if bucket else None
+        self.last: list[EpochMetrics] = []
+
+    def run(self) -> Iterator[str]:
+        """Train for each seed; `last` then holds the last epoch of each."""
+        for seed in self._order.all_seeds:
+            paths = self._order.paths_of(self._paths, seed)
+            paths.root.mkdir(exist_ok=True)
+            going_on = self._order.resume and paths.last.exists()
+            journal = Journal(paths, self._warnings.append, keep=going_on)
+            yield from self._train(seed, paths, journal, going_on)
+            if not journal.rows:
                 raise TrainerError("the trainer ended without an epoch")
-            last.append(metrics)
-    yield from _summary(last, fitness, options.split)
+            self.last.append(metrics_of(journal.rows[-1]))
+
+    def end(self) -> Iterator[str]:
+        """Send what has not been sent yet, and tell what could not be done."""
+        if self._uploads is not None:
+            self._uploads.close()
+        yield from self._warned()
+
+    def hint(self) -> Iterator[str]:
+        """How to go on, where that can be done."""
+        if any(self._order.paths_of(self._paths, seed).last.exists() for seed in self._order.all_seeds):
+            yield f"go on with: evolve train --resume {shlex.quote(from_here(self._paths.root))}"
+
+    def _train(self, seed: int, paths: TrainingPaths, journal: Journal, going_on: bool) -> Iterator[str]:
+        order = self._order
+        options = dataclasses.replace(order.options, seed=seed)
+        if journal.rows and journal.rows[-1]["epoch"] >= options.epochs:
+            yield f"seed {seed}  all {options.epochs} epochs are done"
+            return
+        job = TrainJob(order.hyp, options, paths.root, resume=going_on)
+        with ExitStack() as stack:
+            board = stack.enter_context(closing(Board(paths.root))) if order.tensorboard else None
+            for metrics in stack.enter_context(closing(self._trainer.train(job))):
+                with self._interrupts.held():
+                    self._keep(epoch_row(metrics, order.fitness(metrics)), journal, board)
+                yield from self._warned()
+                yield _epoch_line(seed, metrics, options.epochs, order.fitness)
+
+    def _keep(self, row: Row, journal: Journal, board: Board | None) -> None:
+        journal.add(row)
+        if board is not None:
+            board.add(row)
+        if self._uploads is not None:
+            self._uploads.soon()
+
+    def _warned(self) -> Iterator[str]:
+        while self._warnings:
+            yield f"warning: {self._warnings.popleft()}"
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """The mean and its standard error (of n - 1 degrees of freedom; NaN for one value)."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return statistics.fmean(values), error
+
+
+def _note(order: Order, dead: Mapping[str, str]) -> Iterator[str]:
+    """One line on the hyps that were set to something and do nothing here. A trainer with a space is named like it."""
+    usual = load_space(order.trainer).defaults() if order.trainer in available_spaces() else {}
+    idle = {name: dead[name] for name, value in order.hyp.items() if name in dead and value != usual.get(name)}
+    if idle:
+        yield f"note: the hyp file sets what can have no effect here: {name_dead(idle)}"
 
 
 def _epoch_line(seed: int, metrics: EpochMetrics, epochs: int, fitness: Fitness) -> str:

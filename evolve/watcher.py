@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from evolve.bucket import Bucket, Uploads
 from evolve.standing import Outcome, Standing
 from search_spaces import Hyp
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What is known when a study opens: name, folder, how much it shall do, what the trainer said of the data."""
+    """What is known when a study opens: name, folder, how much it shall do, what the trainer said of the data.
+
+    `pinned` are the hyps that do not evolve since they can have no effect, each with the reason.
+    """
 
     study: str
     folder: Path
@@ -21,6 +26,7 @@ class Opened:
     epochs: int
     data: str
     standing: Standing
+    pinned: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,3 +76,45 @@ class Silence:
     def warned(self, warning: str) -> None: ...
 
     def ended(self, ended: Ended) -> None: ...
+
+
+class Uploading:
+    """Tells another watcher everything, and sends the run folder's files to a bucket whenever some have changed."""
+
+    def __init__(self, watcher: Watcher, bucket: Bucket, folder: Path, wanted: Sequence[str]) -> None:
+        self._watcher = watcher
+        self._warnings: deque[str] = deque()  # of the thread that sends, for the one that tells
+        self._uploads = Uploads(bucket, folder, self._warnings.append, wanted)
+
+    def preparing(self, data: str) -> None:
+        self._watcher.preparing(data)
+
+    def opened(self, opened: Opened) -> None:
+        self._watcher.opened(opened)
+
+    def started(self, number: int) -> None:
+        self._watcher.started(number)
+
+    def epoch(self, number: int, epoch: int, fitness: float) -> None:
+        self._watcher.epoch(number, epoch, fitness)
+        self._uploads.soon()
+
+    def finished(self, outcome: Outcome, standing: Standing) -> None:
+        self._watcher.finished(outcome, standing)
+        self._uploads.soon()
+        self._tell()
+
+    def warned(self, warning: str) -> None:
+        self._watcher.warned(warning)
+
+    def ended(self, ended: Ended) -> None:
+        try:
+            self._uploads.soon()
+            self._uploads.close()
+            self._tell()
+        finally:  # whoever has seen enough presses Ctrl-C again
+            self._watcher.ended(ended)
+
+    def _tell(self) -> None:
+        while self._warnings:
+            self._watcher.warned(self._warnings.popleft())

@@ -53,9 +53,13 @@ class World:
 
     def start(self, *arguments: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
         """`evolve run` on the toy in a process of its own, which may write no file beyond the limit."""
+        return self.start_command("run", *self.toy(), *arguments, limit_bytes=limit_bytes)
+
+    def start_command(self, *arguments: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+        """Any command of `evolve` in a process of its own."""
         module = ["-c", LIMITED.format(limit_bytes)] if limit_bytes else ["-m", "evolve"]
-        command = [sys.executable, *module, "run", *self.toy(), *arguments]
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TOY)])}
+        command = [sys.executable, *module, *arguments]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TOY), str(Path(__file__).parent)])}
         pipe = subprocess.PIPE
         process = subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=pipe, stderr=pipe)
         self.started.append(process)

@@ -63,7 +63,7 @@ def test_the_built_in_trainer_warms_up_as_long_as_its_pruner_believes(epochs):
 
 def identity(**settings):
     config = EvolveConfig(**settings)
-    return identity_of(config, space_of(config), Fitness.parse(config.fitness), Prepared("digest", "summary"))
+    return identity_of(config, space_of(config), Fitness.parse(config.fitness), Prepared("digest", "summary"), {})
 
 
 def test_the_identity_of_usual_settings_is_that_of_the_first_studies_so_that_they_still_open():
@@ -106,3 +106,61 @@ def test_weights_are_known_by_their_content_wherever_they_lie(tmp_path):
     assert identity(weights=str(here)) == identity(weights=str(there))
     there.write_bytes(b"2")
     assert identity(weights=str(here)) != identity(weights=str(there))
+
+
+DEAD = '{"momentum": "one class", "cls": "one class", "weight_decay": "no weights"}'
+NOT_EVOLVED = "not evolved, since they can have no effect here: momentum (one class), weight_decay (no weights)\n"
+
+
+def run(world, *arguments):
+    return world.run("--trainer", "resumable:Resumable", *arguments)
+
+
+def evolved(world, study="points"):
+    return [sorted(trial.params) for trial in world.trials(study)]
+
+
+def test_hyps_that_can_have_no_effect_keep_the_bases_value_and_are_told_once(world):
+    (world.folder / "dead.json").write_text(DEAD)
+    (world.folder / "base.yaml").write_text("momentum: 0.25\n")
+    result = run(world, "--hyp", "base.yaml")
+    assert result.exit_code == 0, result.output
+    assert result.output.count("not evolved") == result.output.count(NOT_EVOLVED) == 1
+    assert evolved(world) == [["lr0"]] * 3
+    text = (world.run_folder / "best" / "hyp.yaml").read_text()
+    assert "momentum: 0.25\n" in text
+    assert "# not evolved  momentum (one class), weight_decay (no weights)\n" in text
+    again = run(world, "--hyp", "base.yaml", "--generations", "4")
+    assert again.exit_code == 0, again.output
+    assert NOT_EVOLVED in again.output
+
+
+def test_what_does_not_evolve_anyway_is_not_told(world):
+    (world.folder / "dead.json").write_text(DEAD)
+    result = run(world, "--freeze", "momentum", "--set", "weight_decay=0.001")
+    assert result.exit_code == 0
+    assert "not evolved" not in result.output
+
+
+def test_a_study_keeps_what_it_was_made_with_whatever_is_known_to_be_dead_by_now(world):
+    """As one that an earlier version made."""
+    dead = world.folder / "dead.json"
+    assert run(world).exit_code == 0
+    dead.write_text(DEAD)
+    assert run(world, "--study", "later").exit_code == 0
+    for study, hyps in (("points", ["lr0", "momentum", "weight_decay"]), ("later", ["lr0"])):
+        result = run(world, "--generations", "5", "--study", study)
+        assert result.exit_code == 0, result.output
+        assert evolved(world, study) == [hyps] * 5
+    dead.unlink()
+    assert run(world, "--generations", "6", "--study", "later").exit_code == 0
+    assert evolved(world, "later") == [["lr0"]] * 6
+
+
+def test_where_only_dead_hyps_could_evolve_there_is_nothing_to_do(world):
+    (world.folder / "dead.json").write_text(DEAD)
+    result = run(world, "--only", "momentum,weight_decay")
+    assert result.exit_code == 2
+    assert "nothing is left to evolve in space 'space'" in result.stderr
+    assert "or can have no effect here" in result.stderr
+    assert run(world).exit_code == 0, "nothing is left that were in the way"

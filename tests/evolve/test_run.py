@@ -209,10 +209,13 @@ def test_the_built_in_trainer_runs_a_study_on_the_built_in_data(world, monkeypat
     result = world.evolve("run", "--data", "digits", "--epochs", "1", "--imgsz", "32", "--generations", "2")
     assert result.exit_code == 0, result.output
     base, child = world.trials("digits")
-    assert base.params == load_space("detection").defaults() != child.params
+    defaults = load_space("detection").defaults()
+    assert {**defaults, **base.params} == defaults
+    assert base.params.keys() == child.params.keys()
+    assert base.params != child.params
     assert all(0 <= trial.value <= 1 for trial in (base, child))
     best = base if base.value >= child.value else child
-    assert load_hyp("runs/digits/best/hyp.yaml") == best.params
+    assert load_hyp("runs/digits/best/hyp.yaml") == {**defaults, **best.params}
 
 
 def test_quiet_says_nothing(world):

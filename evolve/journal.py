@@ -1,0 +1,169 @@
+"""What a training measured, epoch by epoch, on disk: metrics.jsonl, results.csv, and TensorBoard's events if wanted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from evolve.config import ConfigError
+from evolve.fitness import METRICS
+from evolve.paths import TrainingPaths
+from studies import write_atomically
+from trainer import EpochMetrics
+from trainer.messages import metrics_from_dict, metrics_to_dict
+
+Row = Mapping[str, Any]
+
+COLUMNS = {  # YOLOv5 v7.0, utils/loggers/__init__.py
+    "precision": "metrics/precision",
+    "recall": "metrics/recall",
+    "map50": "metrics/mAP_0.5",
+    "map50_95": "metrics/mAP_0.5:0.95",
+}
+
+
+def epoch_row(metrics: EpochMetrics, fitness: float) -> dict[str, Any]:
+    """One epoch as plain values; None stands for what is no finite number, which JSON has no word for."""
+    row: dict[str, Any] = _finite({**metrics_to_dict(metrics), "fitness": fitness})
+    return row
+
+
+def json_line(row: Row) -> str:
+    return json.dumps(row) + "\n"
+
+
+def metrics_of(row: Row) -> EpochMetrics:
+    """The epoch that a row tells of; NaN for what is missing in it."""
+    numbers = {name: math.nan if row.get(name) is None else float(row[name]) for name in (*METRICS, "seconds")}
+    losses = {name: math.nan if loss is None else float(loss) for name, loss in row.get("losses", {}).items()}
+    return metrics_from_dict({"epoch": int(row["epoch"]), **numbers, "losses": losses})
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The epochs in a metrics.jsonl, by number; a line that a kill or a power cut left torn is left out."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    rows: dict[int, Row] = {}
+    for line in text.split("\n"):
+        with suppress(ValueError, TypeError, AttributeError):
+            row = {"losses": {}, **json.loads(line)}
+            metrics = metrics_of(row)
+            rows[metrics.epoch] = {**row, "epoch": metrics.epoch}
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+class Journal:
+    """The epochs of one training, in two files: a line each, appended and flushed.
+
+    A training that goes on `keep`s what is there. Its first epoch replaces both files, without the rows of epochs that
+    are trained again. A file that cannot be written (the disk is full) is one warning and not the end of a training:
+    the next epoch writes both anew.
+    """
+
+    def __init__(self, paths: TrainingPaths, warn: Callable[[str], object], *, keep: bool = False) -> None:
+        self._paths = paths
+        self._warn = warn
+        self._warned = False
+        self._whole = False  # whether both files hold all rows
+        self.rows: list[Row] = read_rows(paths.metrics) if keep else []
+
+    def add(self, row: Row) -> None:
+        before = [known for known in self.rows if known["epoch"] < row["epoch"]]
+        fits = len(before) == len(self.rows) and set(row["losses"]) <= set(_losses(before))
+        self.rows = [*before, row]
+        try:
+            self._write(anew=not (self._whole and fits))
+        except OSError as error:
+            if not self._warned:
+                self._warn(
+                    f"cannot write {error.filename or self._paths.root} ({error.strerror}); the training goes on"
+                )
+            self._warned = True
+
+    def _write(self, *, anew: bool) -> None:
+        self._whole = False
+        columns, rows = table_columns(_losses(self.rows)), self.rows if anew else self.rows[-1:]
+        lines = "".join(map(json_line, rows))
+        table = _csv(
+            [*([columns] if anew else []), *([scalars(row).get(name, "") for name in columns] for row in rows)]
+        )
+        for path, text in ((self._paths.metrics, lines), (self._paths.table, table)):
+            if anew:
+                write_atomically(path, text)
+            else:
+                with path.open("a", encoding="utf-8") as file:  # in one write, when it is closed
+                    file.write(text)
+        self._whole = True
+
+
+def table_columns(losses: Iterable[str]) -> list[str]:
+    """YOLOv5's names, and how long the epoch took."""
+    return ["epoch", *(f"train/{name}_loss" for name in losses), *COLUMNS.values(), "seconds"]
+
+
+def scalars(row: Row) -> dict[str, Any]:
+    """An epoch under the names of the table's columns."""
+    values = {f"train/{name}_loss": loss for name, loss in row["losses"].items()}
+    values |= {column: row.get(name) for name, column in COLUMNS.items()}
+    values |= {"epoch": row["epoch"], "seconds": row.get("seconds")}
+    return {name: "nan" if value is None else value for name, value in values.items()}
+
+
+class Board:
+    """Writes TensorBoard's event file into a folder, under the names of the table's columns."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._writer = EventFileWriter(str(folder))
+        self._started = False
+
+    def add(self, row: Row) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        step = row["epoch"]
+        if not self._started:  # what an earlier file holds of this epoch and later ones no longer counts
+            self._writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
+            self._started = True
+        told = {name: float(value) for name, value in scalars(row).items() if name != "epoch"} | {
+            "metrics/fitness": math.nan if row.get("fitness") is None else row["fitness"]
+        }
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in told.items()]
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def check_tensorboard() -> None:
+    """ConfigError where the package is missing."""
+    if find_spec("tensorboard") is None:
+        raise ConfigError("--tensorboard needs a package that is not installed: pip install 'evolve-hyp[tensorboard]'")
+
+
+def _losses(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row["losses"]))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
