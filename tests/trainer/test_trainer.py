@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from trainer.api import DataError, EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
 from trainer.detection.checkpoint import read_checkpoint
@@ -26,9 +27,10 @@ from trainer.detection.matching import grids_of, match_all, pack
 from trainer.detection.optimizer import Average
 from trainer.detection.precision import Precision
 from trainer.detection.recipe import HYPS, LIMITS, Recipe
+from trainer.detection.run import Run
 from trainer.detection.trainer import DetectionTrainer
 from trainer.detection.update import Updater
-from trainer.detection.validation import evaluate
+from trainer.detection.validation import score_split
 from trainer.detection.world import open_world
 from trainer.process import ProcessTrainer
 from trainer.testing import TrainerContract
@@ -214,7 +216,7 @@ def test_a_model_from_its_checkpoint_alone_scores_what_the_training_said(
     model = Darknet(parse_cfg(saved["cfg"]), len(saved["names"]))
     model.load_state_dict(saved["weights"])
     world = open_world(job_of(data, tmp_path).options)
-    again = evaluate(model.eval(), world.scored, 2, 2, {}, 0.0, torch.float32)
+    again = score_split(model.eval(), world.scored, 2)
     assert again.map50_95 == pytest.approx(last.map50_95, abs=0.02)  # the training may have scored in bfloat16
 
 
@@ -269,6 +271,76 @@ def test_without_tests_only_the_last_epoch_is_scored_and_trains_the_same(
     *_, usual = trainer.train(job_of(data, tmp_path, epochs=3, imgsz=32))
     (only,) = trainer.train(job_of(data, tmp_path, epochs=3, imgsz=32, notest=True))
     assert without_time(only) == without_time(usual)
+
+
+def test_weights_of_another_training_are_a_start_and_what_did_not_fit_is_said(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    for place in ("first", "second"):
+        (tmp_path / place).mkdir()
+    *_, taught = trainer.train(job_of(data, tmp_path / "first", epochs=8, save=True))
+    weights = str(tmp_path / "first" / "best.pt")
+    job = job_of(data, tmp_path / "second", {"lr0": 1e-5, "warmup_bias_lr": 0.0}, epochs=1, weights=weights)
+    assert "took" in trainer.prepare(job.options).summary
+    (metrics,) = trainer.train(job)
+    assert metrics.map50 > taught.map50 / 2
+    with pytest.raises(DataError, match="nothing"):
+        trainer.prepare(replace(job.options, model="yolov4-tiny"))
+    with pytest.raises(DataError, match=r"no-such\.pt"):
+        trainer.prepare(replace(job.options, weights="no-such.pt"))
+
+
+def test_frozen_layers_stay_as_they_were_and_are_released_after_their_epochs(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    def train_until(epoch: int, **options: Any) -> dict[str, Tensor]:
+        job = job_of(data, tmp_path, epochs=2, imgsz=32, save=True, **options)
+        with closing(trainer.train(job)) as epochs:
+            for _ in range(epoch):
+                next(epochs)
+            state = read_checkpoint(tmp_path / "last.pt")["training"]["model"]
+        assert isinstance(state, dict)
+        return state
+
+    torch.manual_seed(0)
+    start = load_model("pico", 2).state_dict()
+    frozen = train_until(1, freeze_epochs=1)
+    released = train_until(2, freeze_epochs=1)
+    first = [name for name in start if name.startswith("layers.0.") and "num_batches" not in name]
+    assert all(torch.equal(frozen[name], start[name]) for name in first)
+    assert not all(torch.equal(released[name], start[name]) for name in first)
+    assert any(not torch.equal(frozen[name], start[name]) for name in start)
+    with pytest.raises(DataError, match="freeze_layers"):
+        trainer.prepare(job_of(data, tmp_path, freeze_layers="all").options)
+
+
+def test_badly_detected_classes_are_shown_more_often_on_request(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path, imgsz=32, image_weights=True)
+    run = Run(job, Recipe(), open_world(job.options), Team(torch.device("cpu")))
+    before = run.weigh_pictures()
+    ap = np.array([[0.9] * 10, [0.1] * 10])
+    run.note(EpochMetrics(1, 0.5, 0.5, 0.5, 0.5), ap)
+    after = run.weigh_pictures()
+    assert before is not None and after is not None
+    dark = np.array([(labels[:, 0] == 1).sum() for labels in run.pictures.labels])
+    assert after[dark == 2].min() / after[dark == 0].max() > 20 * before[dark == 2].min() / before[dark == 0].max()
+    assert Run(job_of(data, tmp_path, imgsz=32), Recipe(), run.world, run.team).weigh_pictures() is None
+
+
+@pytest.mark.parametrize("option", ["rect", "multi_scale", "image_weights", "single_cls"])
+def test_every_way_to_sample_trains_and_says_the_same_again(option: str, data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path, imgsz=64, **{option: True})
+    once, again, plain = (list(DetectionTrainer().train(each)) for each in (job, job, job_of(data, tmp_path, imgsz=64)))
+    assert [without_time(metrics) for metrics in once] == [without_time(metrics) for metrics in again]
+    assert [metrics.losses for metrics in once] != [metrics.losses for metrics in plain]
+
+
+def test_pictures_that_are_decoded_on_demand_train_the_same(data: Path, tmp_path: Path) -> None:
+    jobs = (job_of(data, tmp_path, cache=cache) for cache in ("disk", "none"))
+    cached, decoded = (list(DetectionTrainer().train(job)) for job in jobs)
+        list(DetectionTrainer().train(job_of(data, tmp_path, cache=cache))) for cache in ("disk", "none")
+    )
+    assert [without_time(metrics) for metrics in cached] == [without_time(metrics) for metrics in decoded]
 
 
 def test_gathering_gradients_is_an_update_with_all_of_their_pictures() -> None:

@@ -15,6 +15,7 @@ from trainer.detection.checkpoint import describe, read_training, save_checkpoin
 from trainer.detection.darknet import Darknet, initialise_biases, load_model
 from trainer.detection.data import class_weights, image_weights
 from trainer.detection.distributed import Team
+from trainer.detection.freeze import freeze_layers
 from trainer.detection.loss import DetectionLoss
 from trainer.detection.matching import Matcher
 from trainer.detection.optimizer import Average, Schedule, accumulation, build_optimizer
@@ -22,6 +23,7 @@ from trainer.detection.phases import Phase, phase_at, phases_of
 from trainer.detection.precision import DTYPES, Precision, choose_precision
 from trainer.detection.recipe import Recipe
 from trainer.detection.update import Updater
+from trainer.detection.weights import load_weights
 from trainer.detection.world import World
 
 
@@ -37,7 +39,10 @@ class Run:
         self.job, self.recipe, self.world, self.team = job, recipe, world, team
         self.pictures = world.pictures_for(team.device)
         torch.manual_seed(options.seed)
-        self.model = build_model(options.model, world, team.device)
+        self.model = build_model(options.model, world)
+        if world.weights is not None and not job.resume:
+            load_weights(self.model, world.weights, world.cfg)
+        self.model.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.sync_bn:
             self.model = team.share_statistics(self.model)
         self.precision = agree_precision(self.model, options, team)
@@ -66,6 +71,7 @@ class Run:
             return
         options = self.job.options
         self.phase = phase
+        freeze_layers(self.model, phase.frozen)
         accumulate = self._accumulate(phase)
         loss = DetectionLoss(self.recipe, self.model.heads, self.world.spec.nc, options.imgsz)
         self.optimizer = build_optimizer(self.model, self.recipe, options.optimizer, phase.batch * accumulate)
@@ -95,9 +101,14 @@ class Run:
             of_class = of_class * (1.0 - np.array(self.map_by_class)) ** 2
         return image_weights(self.pictures.labels, of_class)
 
-    def note(self, metrics: EpochMetrics) -> bool:
-        """Remember what was scored; returns whether it is the best so far (of equal ones the last)."""
+    def note(self, metrics: EpochMetrics, ap: NDArray[np.floating]) -> bool:
+        """Remember what was scored, with AP by class [nc, 10]; returns whether it is the best so far (or equal to it).
+
+        A class that is not in the scored split counts as the mean of the others.
+        """
         self.metrics = metrics
+        of_class = ap.mean(1)
+        self.map_by_class = np.where(np.isnan(of_class), metrics.map50_95, of_class).tolist()
         scores = (metrics.precision, metrics.recall, metrics.map50, metrics.map50_95)
         fitness = sum(w * score for w, score in zip(self.job.options.fitness_weights, scores, strict=True))
         is_best = fitness >= self.best
@@ -149,10 +160,8 @@ def agree_precision(model: Darknet, options: TrainOptions, team: Team) -> Precis
     return choose_precision(team.meet("precision", chosen), model, options.imgsz, options.batch, team.device)
 
 
-def build_model(name: str, world: World, device: torch.device) -> Darknet:
-    """An untrained model for the world's classes and anchors, on its device, laid out as convolutions like it."""
+def build_model(name: str, world: World) -> Darknet:
+    """An untrained model for the world's classes and anchors."""
     model = load_model(name, world.spec.nc, world.anchors)
     initialise_biases(model)
-    model.to(device)
-    model.to(memory_format=torch.channels_last)
     return model

@@ -17,7 +17,7 @@ from trainer.detection.matching import PackedMatches
 from trainer.detection.phases import phase_at
 from trainer.detection.recipe import HYPS, Recipe
 from trainer.detection.run import Run
-from trainer.detection.validation import evaluate
+from trainer.detection.validation import score_split
 from trainer.detection.world import World, check_options, open_world
 
 
@@ -47,7 +47,9 @@ class DetectionTrainer:
 
     def _enter(self, options: TrainOptions) -> World:
         """The world of these options, kept between trainings: decoding and clustering happen once."""
-        key = (options.data, options.model, options.imgsz, options.split, options.single_cls, options.cache)
+        apart = ("data", "model", "imgsz", "split", "single_cls", "cache", "rect", "weights")
+        freezing = ("freeze_layers", "freeze_epochs")
+        key = tuple(getattr(options, name) for name in (*apart, *freezing))
         if self._world is None or self._world[0] != key:
             self._world = (key, open_world(options))
         check_shares(options, len(self._world[1].pictures.images))
@@ -69,10 +71,17 @@ def train_epochs(run: Run) -> Iterator[EpochMetrics]:
             if options.save:
                 run.save(is_best=False)
             continue
-        metrics = evaluate(
-            run.average.model, run.world.scored, run.world.spec.nc, epoch, losses, started, run.precision.dtype
+        scores = score_split(run.average.model, run.world.scored, run.world.spec.nc, run.precision.dtype)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            precision=scores.precision,
+            recall=scores.recall,
+            map50=scores.map50,
+            map50_95=scores.map50_95,
+            losses=losses,
+            seconds=time.perf_counter() - started,
         )
-        is_best = run.note(metrics)
+        is_best = run.note(metrics, scores.ap)
         if options.save:
             run.save(is_best=is_best)
         yield metrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.api import DataError, EpochMetrics
+from trainer.api import DataError
 from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, parse_cfg, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, load_split
@@ -32,28 +31,6 @@ def labels_by_picture(split: Split) -> list[np.ndarray]:
 def score_split(model: Darknet, split: Split, nc: int, dtype: torch.dtype = torch.float32) -> Scores:
     """Score the model, as in evaluation mode, on every picture of a split; its convolutions compute in `dtype`."""
     return score(detect(model, split, dtype), labels_by_picture(split), nc)
-
-
-def evaluate(
-    model: Darknet,
-    split: Split,
-    nc: int,
-    epoch: int,
-    losses: Mapping[str, float],
-    started: float,
-    dtype: torch.dtype = torch.float32,
-) -> EpochMetrics:
-    """`score_split` as the metrics of an epoch that began at `started` (time.perf_counter)."""
-    scores = score_split(model, split, nc, dtype)
-    return EpochMetrics(
-        epoch=epoch,
-        precision=scores.precision,
-        recall=scores.recall,
-        map50=scores.map50,
-        map50_95=scores.map50_95,
-        losses=losses,
-        seconds=time.perf_counter() - started,
-    )
 
 
 @dataclass(frozen=True, eq=False)

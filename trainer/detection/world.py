@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,13 +16,21 @@ from trainer.detection.darknet import load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
 from trainer.detection.dead import dead_hyps
 from trainer.detection.distributed import check_team
+from trainer.detection.download import fetch
+from trainer.detection.freeze import freeze_layers
 from trainer.detection.optimizer import check_names
+from trainer.detection.phases import phases_of
 from trainer.detection.validation import labels_by_picture
+from trainer.detection.weights import load_weights
 
 
 @dataclass(frozen=True)
 class World:
-    """What all trainings of a study share. `cfg` is the model's text, `anchors` are those fitted to the data."""
+    """What all trainings of a study share.
+
+    `cfg` is the model's text, `anchors` are those fitted to the data, `weights` is the file to start from (None: from
+    scratch).
+    """
 
     spec: DataSpec
     cfg: str
@@ -29,6 +38,7 @@ class World:
     pictures: Pictures
     scored: Split
     anchors: np.ndarray
+    weights: Path | None
     prepared: Prepared
     _resident: dict[torch.device, Pictures] = field(default_factory=dict, compare=False, repr=False)
 
@@ -76,6 +86,7 @@ def open_world(options: TrainOptions) -> World:
     anchors = fit_anchors(training.boxes[:, 2:] - training.boxes[:, :2], model.anchor_count)
     learned = leaks(training, scored) if options.split != "train" else ()
     problems = (*training.problems, *scored.problems, *learned)
+    weights = fetch(options.weights) if options.weights else None
     # With the anchors, which another version of the clustering could change behind a study's back.
     world = f"{training.digest} {scored.digest} {anchors.round(3).tolist()}"
     digest = hashlib.blake2b(world.encode(), digest_size=16).hexdigest()
@@ -83,6 +94,10 @@ def open_world(options: TrainOptions) -> World:
         f"{spec.nc} classes; train {len(training.files)} pictures with {len(training.boxes)} boxes, "
         f"{options.split} {len(scored.files)} with {len(scored.boxes)}"
     )
+    if weights is not None:  # now, since what does not fit shall end a study before its first trial
+        summary += f"; {load_weights(model, weights, cfg).summary()}"
+    for frozen in {phase.frozen for phase in phases_of(options)}:
+        freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
     prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead)
-    return World(spec, cfg, training, pictures, scored, anchors, prepared)
+    return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
