@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from trainer.detection.augment import Pictures, make_batch
-from trainer.detection.draw import warp_boxes
-from trainer.detection.render import GREY, shift_colours
+from trainer.detection.augment import Pictures, make_batch, render_plan
+from trainer.detection.data import DecodedOnDemand
+from trainer.detection.data.cache import hash_files
+from trainer.detection.draw import draw, warp_boxes
 from trainer.detection.recipe import Recipe
+from trainer.detection.render import GREY, TILE_PX, shift_colours
 
 STILL = Recipe(hsv_h=0, hsv_s=0, hsv_v=0, translate=0, scale=0, fliplr=0, mosaic=0)
 SIZE = 64
@@ -30,6 +34,13 @@ def scenes(count: int = 6, size: int = SIZE) -> Pictures:
         images[index, y1 : y1 + height, x1 : x1 + width] = 255
         labels.append(np.array([[index % 3, x1, y1, x1 + width, y1 + height]], np.float32))
     return Pictures(images, np.full((count, 2), size, np.int32), tuple(labels))
+
+
+def noise(count: int, size: int) -> Pictures:
+    """Pictures of which no two pixels are alike, each with a box of its own."""
+    images = np.random.default_rng(1).integers(0, 255, (count, size, size, 3), dtype=np.uint8)
+    labels = tuple(np.array([[index, 4, 8, 20 + index, 30]], np.float32) for index in range(count))
+    return Pictures(images, np.full((count, 2), size, np.int32), labels)
 
 
 def batch(recipe: Recipe, seed: int = 0, pictures: Pictures | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,3 +160,123 @@ def test_the_same_generator_makes_the_same_batch() -> None:
     for first, second in zip(batch(recipe, 3), batch(recipe, 3), strict=True):
         assert torch.equal(first, second)
     assert not torch.equal(batch(recipe, 3)[0], batch(recipe, 4)[0])
+
+
+def test_a_mosaic_is_four_pictures_that_meet_in_a_point() -> None:
+    pictures = noise(7, SIZE)
+    pictures = replace(pictures, sizes=np.array([[64, 64], [64, 40], [30, 64]] * 3, np.int32)[:7])
+    plan = draw(pictures, np.arange(7), replace(STILL, mosaic=1.0), np.random.default_rng(0))
+    images = render_plan(pictures, plan, torch.device("cpu"))
+    for layer in range(7):
+        canvas = np.full((2 * SIZE, 2 * SIZE, 3), GREY, np.uint8)
+        x, y = plan.meet[layer].astype(int)
+        for part, source in enumerate(plan.sources[layer]):
+            width, height = pictures.sizes[source]
+            left, top = (x - width, x)[part % 2], (y - height, y)[part // 2]
+            x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + width, 2 * SIZE), min(top + height, 2 * SIZE)
+            canvas[y1:y2, x1:x2] = pictures.images[source][y1 - top : y2 - top, x1 - left : x2 - left]
+        middle = torch.from_numpy(canvas[SIZE // 2 : -SIZE // 2, SIZE // 2 : -SIZE // 2]).permute(2, 0, 1) / 255
+        torch.testing.assert_close(images[layer], middle, atol=1e-4, rtol=0)
+
+
+def test_between_pixels_is_interpolated_as_grid_sample_does() -> None:
+    pictures = noise(4, SIZE)
+    plan = draw(
+        pictures, np.arange(4), replace(STILL, degrees=30, scale=0.2, perspective=0.001), np.random.default_rng(0)
+    )
+    grid = torch.cartesian_prod(torch.arange(SIZE) + 0.5, torch.arange(SIZE) + 0.5).flip(1).double()
+    places = torch.cat([grid, torch.ones(len(grid), 1)], 1) @ torch.from_numpy(plan.back).transpose(1, 2)
+    places = places[..., :2] / places[..., 2:]
+    whole = torch.from_numpy(pictures.images).permute(0, 3, 1, 2).double() / 255
+    looked_up = torch.nn.functional.grid_sample(
+        whole, (places * 2 / SIZE - 1).view(4, SIZE, SIZE, 2), padding_mode="border", align_corners=False
+    )
+    is_inside = ((places > 0) & (places < SIZE)).all(2).view(4, 1, SIZE, SIZE)
+    expected = torch.where(is_inside, looked_up, GREY / 255).float()
+    torch.testing.assert_close(render_plan(pictures, plan, torch.device("cpu")), expected, atol=1e-3, rtol=0)
+
+
+def test_pictures_are_the_same_however_many_are_looked_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = replace(Recipe(), mosaic=0.5, mixup=0.5, degrees=10.0)
+    images, _ = batch(recipe)
+    for pixels in (10, 1000, 3 * SIZE * SIZE):
+        monkeypatch.setitem(TILE_PX, "cpu", pixels)
+        torch.testing.assert_close(batch(recipe)[0], images, atol=1e-6, rtol=0)
+
+
+def test_pictures_that_are_decoded_on_demand_make_the_same_batch(tmp_path: Path) -> None:
+    pictures = noise(6, SIZE)
+    files = [tmp_path / f"{index}.png" for index in range(6)]
+    for file, pixels in zip(files, pictures.images, strict=True):
+        Image.fromarray(pixels).save(file)
+    digests = [str(digest) for digest in hash_files(files, tmp_path / "cache")]
+    on_demand = replace(pictures, images=DecodedOnDemand(files, digests, SIZE))
+    recipe = replace(Recipe(), mosaic=0.5, mixup=0.5)
+    for held, decoded in zip(batch(recipe, pictures=pictures), batch(recipe, pictures=on_demand), strict=True):
+        assert torch.equal(held, decoded)
+
+
+def outlined(boxes: list[tuple[float, float, float, float]], polygons: list[np.ndarray | None]) -> Pictures:
+    """One black picture with white boxes (xyxy)."""
+    image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    for x1, y1, x2, y2 in boxes:
+        image[0, int(y1) : int(y2), int(x1) : int(x2)] = 255
+    labels = np.array([[index, *box] for index, box in enumerate(boxes)], np.float32)
+    return Pictures(image, np.array([[SIZE, SIZE]]), (labels,), tuple(polygons))
+
+
+def around(x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
+    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32)
+
+
+def test_an_object_is_pasted_mirrored_into_its_own_picture() -> None:
+    pictures = outlined([(4, 10, 20, 30)], [around(4, 10, 20, 30)])
+    images, targets = batch(replace(STILL, copy_paste=1.0), pictures=pictures)
+    still, _ = batch(STILL, pictures=pictures)
+    torch.testing.assert_close(images, torch.maximum(still, still.flip(3)), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(targets.numpy(), [[0, 0, 12, 20, 16, 20], [0, 0, 52, 20, 16, 20]], atol=1e-3)
+
+
+def test_of_an_object_only_what_its_polygon_encloses_is_pasted() -> None:
+    pictures = outlined([(0, 0, 20, 20)], [np.array([[0, 0], [20, 0], [0, 20]], np.float32)])
+    images, _ = batch(replace(STILL, copy_paste=1.0), pictures=pictures)
+    pasted = images[0, 0, :20, 44:]
+    assert pasted[0, 1:].mean() == 1 and pasted[10, -9:].mean() == 1
+    assert pasted[10, :8].max() == 0 and pasted[-1, :-2].max() == 0
+
+
+def test_nothing_is_pasted_over_a_third_of_another_object_nor_without_a_polygon() -> None:
+    crossing = [(4.0, 10.0, 20.0, 30.0), (40.0, 10.0, 60.0, 30.0)]  # each is mirrored onto the other
+    for boxes, polygons in ((crossing, [around(*box) for box in crossing]), (crossing[:1], [None])):
+        pictures = outlined(boxes, polygons)
+        images, targets = batch(replace(STILL, copy_paste=1.0), pictures=pictures)
+        still, still_targets = batch(STILL, pictures=pictures)
+        assert torch.equal(images, still) and torch.equal(targets, still_targets)
+
+
+def test_a_share_of_the_objects_is_pasted() -> None:
+    corner = (2.0, 2.0, 12.0, 12.0)
+    pictures = outlined([corner], [around(*corner)])
+    many = np.zeros(400, np.int64)
+    plan = draw(pictures, many, replace(STILL, copy_paste=0.3), np.random.default_rng(0))
+    assert len(plan.targets) / 400 == pytest.approx(1.3, abs=0.08)
+    assert len(plan.masks) == len(plan.targets) - 400 + 1
+
+
+def test_pasted_objects_move_with_their_boxes_through_mosaic_and_warp() -> None:
+    pictures = scenes(12)
+    polygons = tuple(around(*part[0, 1:]) for part in pictures.labels)
+    recipe = replace(STILL, mosaic=0.7, mixup=0.3, degrees=5, fliplr=0.5, scale=0.3, copy_paste=1.0)
+    plain_images, plain_targets = batch(recipe, pictures=pictures)
+    images, targets = batch(recipe, pictures=replace(pictures, polygons=polygons))
+    assert len(targets) > 1.2 * len(plain_targets)
+    assert (images[:, 1] > 0.75).sum() > 1.2 * (plain_images[:, 1] > 0.75).sum()
+    assert mass_inside(images, targets) > 0.95
+
+
+def test_pictures_know_whether_any_of_them_has_a_colour() -> None:
+    grey = scenes(130)
+    assert not grey.has_colour
+    coloured = grey.images.copy()
+    coloured[129, 3, 5, 1] ^= 1
+    assert replace(grey, images=coloured).has_colour
