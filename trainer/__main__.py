@@ -45,11 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
     parser.add_argument("--hyp", type=Path, metavar="FILE", help="YAML of hyps; those left out keep their defaults")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="where the training writes (default: thrown away)")
+    parser.add_argument("--resume", action="store_true", help="go on from the last.pt in --workdir, with equal options")
     parser.add_argument("--trainer", default=DEFAULT_TRAINER, metavar="MODULE:ATTR", help="who trains (%(default)s)")
     for option in fields(TrainOptions):
         flag = "--" + option.name.replace("_", "-")
         if isinstance(option.default, bool):
-            parser.add_argument(flag, action="store_true", help="needs --workdir" if option.name == "save" else None)
+            needs = "needs --workdir" if option.name in ("save", "plots") else None
+            parser.add_argument(flag, action="store_true", help=needs)
         elif isinstance(option.default, tuple):
             nargs = len(option.default)
             parser.add_argument(flag, type=float, nargs=nargs, default=option.default, help="default: %(default)s")
@@ -61,8 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Train as asked and write the epochs to standard output, what was found in the data to standard error."""
     options = options_from_dict({option.name: getattr(arguments, option.name) for option in fields(TrainOptions)})
-    if options.save and arguments.workdir is None:
-        raise DataError("--save needs --workdir DIR, the folder to save in")
+    for flag, given in (("save", options.save), ("plots", options.plots), ("resume", arguments.resume)):
+        if given and arguments.workdir is None:
+            raise DataError(f"--{flag} needs --workdir DIR, the folder of the training")
     hyp = {} if arguments.hyp is None else read_hyp(arguments.hyp)
     for name, setting in thread_settings(options.threads).items():
         os.environ.setdefault(name, setting)  # read when torch is loaded, which is below
@@ -73,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     with ExitStack() as stack:
         workdir = arguments.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workdir.mkdir(parents=True, exist_ok=True)
-        epochs = trainer.train(TrainJob(hyp, options, workdir))
+        epochs = trainer.train(TrainJob(hyp, options, workdir, arguments.resume))
         for metrics in stack.enter_context(closing(epochs)):
             write_line(metrics)
 

@@ -242,3 +242,18 @@ def test_what_the_hyp_file_sets_in_vain_is_noted_once(world: World):
     assert train(world, "--hyp", "hyp.yaml").output.count(line) == 1
     (world.folder / "hyp.yaml").write_text("lr0: 0.02\n")
     assert "note:" not in train(world, "--hyp", "hyp.yaml").output
+
+
+def test_the_built_in_trainer_goes_on_as_if_it_had_never_been_killed(world: World, monkeypatch):
+    monkeypatch.setenv("EVOLVE_CACHE", str(world.folder / "cache"))
+    command = ("train", "--data", "digits", "--epochs", "2", "--imgsz", "32", "--amp", "off", "--noplots")
+    killed = world.start_command(*command)
+    wait_for(lambda: (EXP / "metrics.jsonl").exists() or killed.poll(), timeout_s=120)
+    killed.kill()
+    killed.communicate()
+    result = resume(world)
+    assert result.exit_code == 0, result.output
+    assert "epoch 1/2" not in result.output
+    assert world.evolve(*command).exit_code == 0
+    assert rows(EXP) == rows(EXP.parent / "exp2")
+    assert (EXP / "best.pt").exists()

@@ -536,6 +536,22 @@ def test_the_shell_saves_only_where_it_is_told_to(tmp_path: Path, monkeypatch: p
     assert os.listdir("new/folder") == ["cleaned-up"]
 
 
+def test_the_shell_goes_on_in_the_workdir_if_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "telling.py").write_text(
+        "import toy\n"
+        "class Telling(toy.ToyTrainer):\n"
+        "    def train(self, job):\n"
+        "        (job.workdir / 'told').write_text(str(job.resume))\n"
+        "        yield from super().train(job)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    words = ["--trainer", "telling:Telling", "--data", "points", "--epochs", "1", "--workdir", str(tmp_path)]
+    for more, told in (["--resume"], "True"), ([], "False"):
+        assert shell([*words, *more]) == 0
+        assert (tmp_path / "told").read_text() == told
+
+
 @pytest.mark.parametrize(
     ("hyp", "more", "code", "message"),
     [
@@ -547,6 +563,7 @@ def test_the_shell_saves_only_where_it_is_told_to(tmp_path: Path, monkeypatch: p
         (None, [], 2, "cannot be read: No such file or directory"),
         ("{}", ["--epochs", "0"], 2, "error: epochs must be at least 1, got 0"),
         ("{}", ["--save"], 2, "error: --save needs --workdir DIR"),
+        ("{}", ["--resume"], 2, "error: --resume needs --workdir DIR"),
         ("{}", ["--trainer", "toy:Nobody"], 2, "has no attribute 'Nobody'"),
     ],
 )
