@@ -56,7 +56,8 @@ def ciou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
 def _overlap(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Intersection, union, and the squared diagonal of the box around both."""
     low, high = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
-    intersection = (high - low).clamp(min=0).prod(-1)
+    sides = (high - low).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]  # prod() has a gradient that waits for the device to count zeros
     union = _area(first) + _area(second) - intersection
     low, high = torch.minimum(first[..., :2], second[..., :2]), torch.maximum(first[..., 2:], second[..., 2:])
     return intersection, union, (high - low).square().sum(-1)
