@@ -228,7 +228,7 @@ def test_a_category_that_training_does_not_have_is_a_mistake_in_the_data_set(roo
     (root / "annotations/instances_val2017.json").write_text(
         json.dumps(coco_content(BOXES["val"], categories=categories))
     )
-    with pytest.raises(DataError, match=r"has category 'cow', but the names are cat, dog"):
+    with pytest.raises(DataError, match=r"val2017\.json has class 'cow', but names lists cat, dog: add it"):
         find_data(str(root))
 
 

@@ -88,25 +88,29 @@ def hash_files(files: Sequence[Path], folder: Path) -> list[str | OSError]:
     def hashed(file: Path) -> str | OSError:
         try:
             stat = file.stat()
-            stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-            known = memo.get(str(file))
-            if isinstance(known, list) and len(known) == 4 and known[:3] == stamp:
-                return str(known[3])
             digest = _blake(file.read_bytes())
         except OSError as error:
             return error
-        if time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED:
-            news[str(file)] = [*stamp, digest]
+        if is_settled(stat):
+            news[str(file)] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, digest]
         return digest
 
+    digests: list[str | OSError] = [_recall(file, memo) for file in files]
+    unknown = [i for i, digest in enumerate(digests) if not digest]
     with ThreadPoolExecutor(_threads()) as pool:
-        digests = list(pool.map(hashed, files))
+        for i, digest in zip(unknown, pool.map(hashed, [files[i] for i in unknown]), strict=True):
+            digests[i] = digest
     if news:
         with contextlib.suppress(OSError):  # it only saves time
             memo_file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(memo_file) as out:
                 out.write(json.dumps(memo | news).encode())
     return digests
+
+
+def is_settled(stat: os.stat_result) -> bool:
+    """Whether a file was written long enough ago that its times would tell of a change."""
+    return time.time() - max(stat.st_mtime, stat.st_ctime) > SETTLED
 
 
 def cached_pictures(files: Sequence[Path], digests: Sequence[str], imgsz: int, folder: Path) -> Cached:
@@ -351,6 +355,17 @@ def _decode_all(
             index["kept"].append(i)
             index["sizes"].append([picture.width, picture.height])
             yield picture
+
+
+def _recall(file: Path, memo: Mapping[str, Any]) -> str:
+    """The digest that is remembered for a file as it is now; '' if none is."""
+    known = memo.get(str(file))
+    try:
+        stat = os.stat(file)
+    except OSError:
+        return ""
+    stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    return str(known[3]) if isinstance(known, list) and len(known) == 4 and known[:3] == stamp else ""
 
 
 def _decode_unchanged(file: Path, digest: str, imgsz: int) -> Picture | str:

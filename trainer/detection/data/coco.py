@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +18,15 @@ from trainer.detection.data.labels import (
     Corners,
     Edges,
     Gathering,
+    KnownLabels,
     Labels,
     NoLabels,
     box_around,
     from_pixels,
+    translate,
 )
-from trainer.detection.data.listing import in_folder
+from trainer.detection.data.listing import in_folder, in_order
+from trainer.detection.data.memo import Table, remembered
 from trainer.detection.data.pictures import UnreadablePicture, picture_size
 from trainer.detection.data.problems import Problem
 from trainer.detection.data.spec import SPLITS, DataSpec, draw_splits
@@ -34,58 +37,32 @@ OTHER_TASKS = ("captions", "person_keypoints", "image_info", "panoptic", "stuff"
 
 
 @dataclass(frozen=True)
-class CocoImage:
-    """One image of a .json and its annotations, still unchecked; width and height are 0 where they are not stated."""
-
-    size: tuple[int, int]
-    annotations: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
 class CocoFile:
-    """A .json as it stands there: categories in order of their ids, and images with the path of their file."""
+    """A .json as it was read: its categories' names in order of their ids, and what its images show."""
 
     file: Path
-    categories: Mapping[Any, str]
-    images: Mapping[Path, CocoImage]
+    names: tuple[str, ...]
+    images: Mapping[Path, Labels | NoLabels]
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True)
-class CocoLabels:
-    """Labels from a .json; `ids` are the class ids of its category ids."""
-
-    format: ClassVar[str] = "COCO"
-    file: Path
-    images: Mapping[Path, CocoImage]
-    ids: Mapping[Any, int]
-
-    def read(self, image: Path) -> Labels:
-        return _to_labels(self.images[image], image, self.file, self.ids)
-
-    def source(self, image: Path) -> Path | None:
-        return self.file if image in self.images else None
-
-    def strays(self, images: Sequence[Path]) -> tuple[Problem, ...]:
-        return ()
-
-
 def read_coco(
-    files: Mapping[str, Path], source: Path, folders: Iterable[Path] = (), names: tuple[str, ...] | None = None
+    files: Mapping[str, Path],
+    source: Path,
+    folder: Path,
+    folders: Sequence[Path] = (),
+    names: tuple[str, ...] | None = None,
 ) -> DataSpec:
     """The data set of a .json for each split, or of one for 'all', from which splits are drawn (see draw_splits).
 
     Images are looked for in `folders` at first, then where they usually lie (see `image_folder`). Classes are the
     categories of the training .json in order of their ids, unless `names` are given; those of the others must be among
-    them, by name. Raises DataError.
+    them, by name. `folder` is the cache's. Raises DataError.
     """
-    read = {split: read_coco_file(file, folders) for split, file in files.items()}
-    first = read.get("train") or next(iter(read.values()))
-    names = names or tuple(first.categories.values())
-    if len(set(names)) < len(names):
-        raise DataError(f"two categories of {first.file} have one name: {', '.join(names)[:200]}")
-    readers = {split: CocoLabels(found.file, found.images, _class_ids(found, names)) for split, found in read.items()}
-    splits = {split: tuple(sorted(found.images)) for split, found in read.items()}
+    read = {split: read_coco_file(file, folder, folders) for split, file in files.items()}
+    names = names or (read.get("train") or next(iter(read.values()))).names
+    readers = {split: _reader(found, names) for split, found in read.items()}
+    splits = {split: tuple(sorted(found.images, key=in_order)) for split, found in read.items()}
     problems = {split: found.problems for split, found in read.items()}
     if "all" in read:
         splits, problem = draw_splits(splits["all"], source)
@@ -117,46 +94,64 @@ def find_coco_files(root: Path) -> dict[str, Path]:
     return {split: files[0] for split, files in found.items()}
 
 
-def read_coco_file(file: Path, folders: Iterable[Path] = ()) -> CocoFile:
+def read_coco_file(file: Path, folder: Path, folders: Sequence[Path] = ()) -> CocoFile:
     """What a .json says, and where its images lie. Raises DataError."""
+    where = [str(place) for place in (file, *folders)]
+    table = remembered(["COCO", *where], [file], folder, lambda: _parse(file, folders))
+    place = image_folder(file, table.notes["images"], folders)
+    images = {place / name: labels for name, labels in zip(table.notes["images"], table.labels, strict=True)}
+    problems = [Problem(file, None, what, detail) for what, detail in table.notes["problems"]]
+    if place == file.parent:
+        unlisted = sorted(set(in_folder(place)) - set(images))
+        problems += [Problem(image, None, "image left out: its .json does not list it") for image in unlisted]
+    return CocoFile(file, table.names, images, tuple(problems))
+
+
+def _reader(found: CocoFile, names: tuple[str, ...]) -> KnownLabels:
+    labels = {image: translate(of_image, found.names, names, found.file) for image, of_image in found.images.items()}
+    return KnownLabels("COCO", labels, dict.fromkeys(labels, found.file))
+
+
+def _parse(file: Path, folders: Sequence[Path]) -> Table:
     content = _load(file)
-    problems: list[Problem] = []
+    problems: list[tuple[str, str]] = []
     categories = _categories(content["categories"], file)
-    listed: dict[Any, tuple[str, tuple[int, int]]] = {}
-    for number, entry in enumerate(content["images"]):
-        name, key = (entry.get("file_name"), entry.get("id")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(name, str) or not name or not isinstance(key, int | str):
-            problems.append(
-                Problem(file, None, "image left out: its entry has no id or no file_name", f"images[{number}]")
-            )
-        elif key in listed:
-            problems.append(Problem(file, None, "image left out: its id is another's", f"{name}: {key}"))
-        else:
-            listed[key] = name, (_whole(entry.get("width")), _whole(entry.get("height")))
+    listed = _listed(content["images"], problems)
     if not listed:
         raise DataError(f"{file} lists no image")
-    folder = image_folder(file, [name for name, _ in listed.values()], folders)
-    annotations: dict[Any, list[Mapping[str, Any]]] = {}
+    annotations: dict[Any, list[Any]] = {key: [] for key in listed}
     for number, entry in enumerate(content["annotations"]):
         key = entry.get("image_id") if isinstance(entry, dict) else None
         if isinstance(key, int | str) and key in listed:
-            annotations.setdefault(key, []).append(entry)
+            annotations[key].append(entry)
         else:
-            problems.append(Problem(file, None, "box dropped: its image is not listed", _place(entry, number)))
-    images: dict[Path, CocoImage] = {}
+            problems.append(("box dropped: its image is not listed", _place(entry, number)))
+    merged: dict[str, tuple[tuple[int, int], list[Any]]] = {}
     for key, (name, size) in listed.items():
-        image = folder / name
-        more = annotations.get(key, [])
-        if image in images:
-            problems.append(Problem(file, None, "image listed twice: the annotations of both are taken", name))
-            more = [*images[image].annotations, *more]
-        images[image] = CocoImage(size, tuple(more))
-    unlisted = set(in_folder(folder)) - set(images) if folder == file.parent else set()
-    problems += [Problem(image, None, "image left out: its .json does not list it") for image in sorted(unlisted)]
-    return CocoFile(file, categories, images, tuple(problems))
+        if name in merged:
+            problems.append(("image listed twice: the annotations of both are taken", name))
+        merged.setdefault(name, (size, []))[1].extend(annotations[key])
+    place = image_folder(file, list(merged), folders)
+    ids = {key: i for i, key in enumerate(categories)}
+    labels = [_to_labels(size, entries, place / name, file, ids) for name, (size, entries) in merged.items()]
+    return Table(labels, tuple(categories.values()), {"images": list(merged), "problems": problems})
 
 
-def image_folder(file: Path, names: Sequence[str], folders: Iterable[Path]) -> Path:
+def _listed(entries: Sequence[Any], problems: list[tuple[str, str]]) -> dict[Any, tuple[str, tuple[int, int]]]:
+    """The name and the stated size of each image, by id."""
+    listed: dict[Any, tuple[str, tuple[int, int]]] = {}
+    for number, entry in enumerate(entries):
+        name, key = (entry.get("file_name"), entry.get("id")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not name or not isinstance(key, int | str):
+            problems.append(("image left out: its entry has no id or no file_name", f"images[{number}]"))
+        elif key in listed:
+            problems.append(("image left out: its id is another's", f"{name}: {key}"))
+        else:
+            listed[key] = name, (_whole(entry.get("width")), _whole(entry.get("height")))
+    return listed
+
+
+def image_folder(file: Path, names: Sequence[str], folders: Sequence[Path]) -> Path:
     """The folder that holds most of these images: beside the .json, or beside its folder, under a name like its own."""
     probed = names[:: max(len(names) // PROBED, 1)]
     own = file.stem.removeprefix("instances_").removesuffix(".coco").removesuffix("_annotations")
@@ -209,34 +204,24 @@ def _categories(entries: Sequence[Any], file: Path) -> dict[Any, str]:
         key, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
         if not isinstance(key, int) or not isinstance(name, str) or not name or key in categories:
             raise DataError(f"{file} has the category {entry!r:.80}, expected an id of its own and a name")
+        if name in categories.values():
+            raise DataError(f"{file} has two categories of the name '{name}': they must differ")
         categories[key] = name
     if not categories:
         raise DataError(f"{file} has no category, so that there is no class to learn")
     return dict(sorted(categories.items()))
 
 
-def _class_ids(found: CocoFile, names: tuple[str, ...]) -> dict[Any, int]:
-    used = {entry.get("category_id") for image in found.images.values() for entry in image.annotations}
-    ids = {}
-    for key, name in found.categories.items():
-        if name in names:
-            ids[key] = names.index(name)
-        elif key in used:
-            raise DataError(
-                f"{found.file} has category '{name}', but the names are {', '.join(names)[:200]}: they must agree"
-            )
-    return ids
-
-
-def _to_labels(found: CocoImage, image: Path, file: Path, ids: Mapping[Any, int]) -> Labels:
-    size = found.size
+def _to_labels(
+    size: tuple[int, int], entries: Sequence[Any], image: Path, file: Path, ids: Mapping[Any, int]
+) -> Labels | NoLabels:
     if 0 in size:
         try:
             size = picture_size(image)
         except (OSError, UnreadablePicture) as error:
-            raise NoLabels(image, "image dropped: it cannot be read", str(error)) from None
+            return NoLabels(image, "image dropped: it cannot be read", str(error))
     gathering = Gathering(file, "box")
-    for number, entry in enumerate(found.annotations):
+    for number, entry in enumerate(entries):
         place = _place(entry, number)
         try:
             if entry.get("category_id") not in ids:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.api import DataError
-from trainer.detection.data.listing import in_folder, in_list, lines_of
+from trainer.detection.data.listing import in_folder, in_list, in_order, lines_of
 from trainer.detection.data.spec import DataSpec
 
 KEYS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
@@ -69,4 +69,4 @@ def _pictures(source: Path, bases: Sequence[Path], key: str, path: Path) -> tupl
     found = set(in_folder(source) if source.is_dir() else in_list(source, bases))
     if not found:
         raise DataError(f"'{key}' in {path} leads to {source}, which names no picture")
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=in_order))

@@ -11,7 +11,7 @@ import yaml
 from trainer.api import DataError
 from trainer.detection.data import coco, voc
 from trainer.detection.data.labels import LabelReader
-from trainer.detection.data.listing import in_folder, in_list, lines_of
+from trainer.detection.data.listing import in_folder, in_list, in_order, lines_of
 from trainer.detection.data.pictures import SUFFIXES
 from trainer.detection.data.problems import Problem
 from trainer.detection.data.spec import SPLITS, DataSpec
@@ -20,8 +20,8 @@ from trainer.detection.data.yolo import YoloLabels
 PROBED = 50  # pictures of a split whose YOLO labels are looked for before .xml files are
 
 
-def read_yaml(path: Path) -> DataSpec:
-    """The data set that the data.yaml at `path` describes (see find_data). Raises DataError."""
+def read_yaml(path: Path, folder: Path) -> DataSpec:
+    """The data set that a data.yaml describes (see find_data); `folder` is the cache's. Raises DataError."""
     content = _load(path)
     if "kpt_shape" in content:
         raise DataError(f"{path} describes keypoints (kpt_shape), but only boxes and polygons can be read")
@@ -35,22 +35,20 @@ def read_yaml(path: Path) -> DataSpec:
             )
     entries = {split: _entries(stated[split], split, path) for split in stated}
     if all(entry.lower().endswith(".json") for of_split in entries.values() for entry in of_split):
-        return _coco(entries, content, names, root, path)
+        files, folders = _coco_files(entries, content, root, path)
+        return coco.read_coco(files, path, folder, folders, names)
     splits = {split: _images(entries[split], split, root, path) for split in entries}
     pairs, lost = _voc_pairs(splits)
     if not pairs:
         return DataSpec(path, names or _names(content, path), splits, _yolo_readers(splits, names))
-    names, readers = voc.voc_readers(splits, pairs, names, path)
+    names, readers = voc.voc_readers(splits, pairs, names, path, folder)
     return DataSpec(path, names, splits, readers, {"train": tuple(lost)})
 
 
-def _coco(
-    entries: Mapping[str, Sequence[str]],
-    content: Mapping[Any, Any],
-    names: tuple[str, ...] | None,
-    root: Path,
-    path: Path,
-) -> DataSpec:
+def _coco_files(
+    entries: Mapping[str, Sequence[str]], content: Mapping[Any, Any], root: Path, path: Path
+) -> tuple[dict[str, Path], list[Path]]:
+    """The .json of each split, and the folders in which its images are looked for at first."""
     files, folders = {}, [root]
     for split, of_split in entries.items():
         if len(of_split) > 1:
@@ -63,15 +61,15 @@ def _coco(
         for folder in folders:
             if not folder.is_dir():
                 raise DataError(f"'images' in {path} leads to {folder}, which is no folder")
-    return coco.read_coco(files, path, folders, names)
+    return files, folders
 
 
 def _voc_pairs(splits: Mapping[str, Sequence[Path]]) -> tuple[dict[Path, Path], list[Problem]]:
     """Which picture has which .xml; nothing where the pictures have YOLO labels."""
     yolo = YoloLabels(0)
-    images = sorted({image for files in splits.values() for image in files})
     if any(yolo.source(image).is_file() for files in splits.values() for image in files[:PROBED]):
         return {}, []
+    images = sorted({image for files in splits.values() for image in files}, key=in_order)
     return voc.pair(images, voc.xmls_for(images))
 
 
@@ -170,7 +168,7 @@ def _images(entries: Sequence[str], split: str, root: Path, yaml_path: Path) -> 
             f"'{split}' in {yaml_path} leads to {_source(entries[0], root)}, which holds no image"
             f" ({', '.join(sorted(SUFFIXES))})"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=in_order))
 
 
 def _listed(file: Path, root: Path) -> Sequence[Path]:

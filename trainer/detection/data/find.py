@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainer.api import DataError
 from trainer.detection.data import digits
+from trainer.detection.data.cache import cache_folder
 from trainer.detection.data.coco import find_coco_files, read_coco
 from trainer.detection.data.darknet_data import read_data_file
 from trainer.detection.data.datayaml import read_yaml
@@ -32,26 +33,27 @@ def find_data(data: str, cache_dir: Path | None = None, *, single_cls: bool = Fa
 
     With `single_cls` all its classes are taken for one.
     """
-    spec = read_yaml(digits.materialise(cache_dir)) if data in BUILT_IN else _read(_existing(data))
+    folder = cache_folder(cache_dir)
+    spec = read_yaml(digits.materialise(cache_dir), folder) if data in BUILT_IN else _read(_existing(data), folder)
     return spec.as_single_class() if single_cls else spec
 
 
-def _read(path: Path) -> DataSpec:
+def _read(path: Path, cache: Path) -> DataSpec:
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, cache)
     suffix = path.suffix.lower()
     if suffix == ".data":
         return read_data_file(path)
     if suffix == ".json":
-        return read_coco({"all": path}, path)
-    return read_yaml(path)
+        return read_coco({"all": path}, path, cache)
+    return read_yaml(path, cache)
 
 
-def _read_folder(folder: Path) -> DataSpec:
+def _read_folder(folder: Path, cache: Path) -> DataSpec:
     yamls = sorted(folder.glob("*.yaml")) + sorted(folder.glob("*.yml"))
     stated = [path for path in yamls if path.stem == "data"] or yamls
     if len(stated) == 1:
-        return read_yaml(stated[0])
+        return read_yaml(stated[0], cache)
     if len(stated) > 1:
         raise DataError(f"{folder} holds {len(stated)} yaml files, name the one that is meant: try {stated[0]}")
     if jsons := find_coco_files(folder):
@@ -60,9 +62,9 @@ def _read_folder(folder: Path) -> DataSpec:
             raise DataError(
                 f"{folder} has no .json for '{missing[0]}', only {', '.join(file.name for file in jsons.values())}"
             )
-        return read_coco(jsons, folder)
+        return read_coco(jsons, folder, cache)
     if find_xmls(folder):
-        return read_voc_folder(folder)
+        return read_voc_folder(folder, cache)
     raise DataError(
         f"{folder} is a folder without a data.yaml, a COCO .json or VOC .xml files: for YOLO labels write a data.yaml"
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from trainer.api import DataError
 from trainer.detection.data.problems import Problem
 
 TOLERANCE = 0.01  # how far outside [0, 1] a value may lie: converters are off by one pixel, which is this on 100 px
@@ -24,7 +26,7 @@ Corners = Sequence[tuple[float, float]]
 class Labels:
     """The boxes of one picture, as fractions of its width and height.
 
-    `boxes` float64 [M, 4] xyxy in [0, 1], `classes` int64 [M]. `polygons`: M outlines, each float64 [k, 2] in [0, 1],
+    `boxes` float64 [M, 4] xyxy in [0, 1], `classes` int64 [M]. `polygons`: M outlines, each float32 [k, 2] in [0, 1],
     or None where only the box is known; () means that none is. `stated_size` is the width and height in pixels that
     the labels claim for the picture, where they do.
     """
@@ -37,7 +39,10 @@ class Labels:
 
 
 class NoLabels(Exception):
-    """What a picture shows is not known, so it must not count as background. `what` says what was done about it."""
+    """What a picture shows is not known, so it must not count as background. `what` says what was done about it.
+
+    Raised where one file is read, and returned where many are.
+    """
 
     def __init__(self, file: Path, what: str, detail: str = "") -> None:
         super().__init__(f"{file}: {what}")
@@ -45,18 +50,50 @@ class NoLabels(Exception):
 
 
 class LabelReader(Protocol):
-    """Where the labels of a split's pictures stand: one kind of reader for each format, whose name is `format`."""
+    """Where the labels of a split's pictures stand, in the format of this name."""
 
-    format: ClassVar[str]
+    @property
+    def format(self) -> str: ...
 
-    def read(self, image: Path) -> Labels:
-        """Raises NoLabels, OSError if the labels are there and cannot be read, DataError for a class without a name."""
+    def read(self, images: Sequence[Path], folder: Path) -> Sequence[Labels | NoLabels]:
+        """What each picture shows; `folder` is the cache's. Raises DataError for a class without a name."""
 
     def source(self, image: Path) -> Path | None:
         """The file that would hold this picture's labels, None if no file can."""
 
     def strays(self, images: Sequence[Path]) -> tuple[Problem, ...]:
         """Labels that belong to none of these pictures, and pictures beside them that nothing speaks of."""
+
+
+@dataclass(frozen=True)
+class KnownLabels:
+    """Labels that were read when the data set was found, as for the formats whose class names stand in them."""
+
+    format: str
+    labels: Mapping[Path, Labels | NoLabels]
+    files: Mapping[Path, Path]
+
+    def read(self, images: Sequence[Path], folder: Path) -> Sequence[Labels | NoLabels]:
+        missing = "image dropped: it has no annotation file"
+        return [self.labels.get(image) or NoLabels(image, missing) for image in images]
+
+    def source(self, image: Path) -> Path | None:
+        return self.files.get(image)
+
+    def strays(self, images: Sequence[Path]) -> tuple[Problem, ...]:
+        return ()
+
+
+def translate(labels: Labels | NoLabels, own: Sequence[str], names: Sequence[str], file: Path) -> Labels | NoLabels:
+    """Class ids of the file's own names as ids of the data set's. Raises DataError for a class without a name there."""
+    if isinstance(labels, NoLabels) or list(own) == list(names):
+        return labels
+    ids = np.array([names.index(name) if name in names else -1 for name in own], np.int64)[labels.classes]
+    if (ids < 0).any():
+        unknown = own[labels.classes[int(np.argmin(ids))]]
+        known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise DataError(f"{file} has class '{unknown}', but names lists {known}: add it or mend the label")
+    return dataclasses.replace(labels, classes=ids)
 
 
 class BadLabel(Exception):
@@ -87,7 +124,7 @@ class Gathering:
         self._seen[(class_id, *box)] = place
         self._boxes.append(box)
         self._classes.append(class_id)
-        self._polygons.append(None if polygon is None else np.array(polygon, np.float64).clip(0.0, 1.0))
+        self._polygons.append(None if polygon is None else np.array(polygon, np.float32).clip(0.0, 1.0))
 
     def drop(self, line: int | None, bad: BadLabel) -> None:
         self.problems.append(Problem(self.file, line, f"{self.noun} dropped: {bad.what}", bad.detail))

@@ -11,8 +11,14 @@ from trainer.detection.data.pictures import SUFFIXES
 
 
 def in_folder(folder: Path) -> Iterator[Path]:
-    """Image files at any depth; hidden ones are no pictures (macOS leaves ._name.jpg files in archives)."""
-    for place, _, names in os.walk(folder):
+    """Image files at any depth, also behind links; hidden ones are no pictures (macOS archives hold ._name.jpg)."""
+    seen = set()  # links may lead in circles
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for name in names:
             if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):
                 yield Path(place, name)
@@ -33,6 +39,11 @@ def in_list(file: Path, roots: Sequence[Path]) -> Iterator[Path]:
         else:
             found = file.parent / line
         yield found
+
+
+def in_order(file: Path) -> tuple[str, ...]:
+    """What files are sorted by: as paths are, which compare themselves slowly."""
+    return file.parts
 
 
 def lines_of(file: Path) -> list[str]:

@@ -75,10 +75,10 @@ def load_split(
     spec = spec.as_single_class() if single_cls else spec
     reader = spec.reader(split)
     problems = list(spec.problems.get(split, ()))
-    labelled = _read_all_labels(spec.splits[split], reader, problems)
+    folder = cache_folder(cache_dir)
+    labelled = _read_all_labels(spec.splits[split], reader, folder, problems)
     if spec.single_class:
         labelled = [(file, merge_classes(labels)) for file, labels in labelled]
-    folder = cache_folder(cache_dir)
     readable = _hashed([file for file, _ in labelled], folder, problems)
     files = [file for file, _ in readable]
     digests = [digest for _, digest in readable]
@@ -143,24 +143,16 @@ def leaks(train: Split, other: Split) -> tuple[Problem, ...]:
 
 
 def _read_all_labels(
-    files: tuple[Path, ...], reader: LabelReader, problems: list[Problem]
+    files: tuple[Path, ...], reader: LabelReader, folder: Path, problems: list[Problem]
 ) -> list[tuple[Path, Labels]]:
     """What is known of each file; whose labels cannot be read is dropped, since it must not count as background."""
     labelled = []
-    for file in files:
-        try:
-            labels = reader.read(file)
-        except NoLabels as why:
-            problems.append(Problem(why.file, None, why.what, why.detail))
-            continue
-        except OSError as error:
-            where = reader.source(file) or file
-            problems.append(
-                Problem(where, None, "image dropped: its labels cannot be read", error.strerror or str(error))
-            )
-            continue
-        labelled.append((file, labels))
-        problems += labels.problems
+    for file, labels in zip(files, reader.read(files, folder), strict=True):
+        if isinstance(labels, NoLabels):
+            problems.append(Problem(labels.file, None, labels.what, labels.detail))
+        else:
+            labelled.append((file, labels))
+            problems += labels.problems
     return labelled
 
 

@@ -7,13 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from trainer.api import DataError
-from trainer.detection.data.labels import BadLabel, Edges, Gathering, Labels, NoLabels, from_pixels, reaches_outside
-from trainer.detection.data.listing import in_folder, lines_of
+from trainer.detection.data.labels import (
+    BadLabel,
+    Edges,
+    Gathering,
+    KnownLabels,
+    Labels,
+    NoLabels,
+    from_pixels,
+    reaches_outside,
+    translate,
+)
+from trainer.detection.data.listing import in_folder, in_order, lines_of
+from trainer.detection.data.memo import Table, remembered
 from trainer.detection.data.pictures import UnreadablePicture, picture_size
 from trainer.detection.data.problems import Problem
 from trainer.detection.data.spec import DataSpec, draw_splits
@@ -46,73 +56,64 @@ class Annotation:
         return [thing.edges for thing in self.things if isinstance(thing, Thing)]
 
 
-@dataclass(frozen=True)
-class VocLabels:
-    """Labels from the .xml of each picture; `unread` holds, instead, why one could not be read."""
-
-    format: ClassVar[str] = "Pascal VOC"
-    annotations: Mapping[Path, Annotation]
-    unread: Mapping[Path, NoLabels]
-    ids: Mapping[str, int]
-    shift: float
-
-    def read(self, image: Path) -> Labels:
-        if (why := self.unread.get(image)) is not None:
-            raise why
-        found = self.annotations.get(image)
-        if found is None:
-            raise NoLabels(image, "image dropped: it has no annotation file")
-        return _to_labels(found, image, self.ids, self.shift)
-
-    def source(self, image: Path) -> Path | None:
-        found = self.annotations.get(image) or self.unread.get(image)
-        return None if found is None else found.file
-
-    def strays(self, images: Sequence[Path]) -> tuple[Problem, ...]:
-        return ()
-
-
-def read_voc_folder(root: Path, names: tuple[str, ...] | None = None) -> DataSpec:
+def read_voc_folder(root: Path, folder: Path) -> DataSpec:
     """The data set in a folder of .xml files and pictures.
 
     The .xml files lie in `Annotations` (or another of XML_FOLDERS), or beside the pictures, at any depth. Splits are
     the lists in ImageSets/Main, or else folders named train and val (or valid), or else drawn (see draw_splits). The
-    class names are those that the .xml files use, in alphabetical order, unless `names` are given. Raises DataError.
+    class names are those that the .xml files use, in alphabetical order. `folder` is the cache's. Raises DataError.
     """
     xmls = find_xmls(root)
     if not xmls:
         raise DataError(f"{root} holds no .xml annotation file")
-    images = sorted(in_folder(root))
+    images = sorted(in_folder(root), key=in_order)
     pairs, lost = pair(images, xmls)
     problems: dict[str, tuple[Problem, ...]] = {}
     splits = _listed(root, images) or _in_split_folders(root, images)
     if splits is None:
-        splits, problem = draw_splits(sorted(pairs), root)
+        splits, problem = draw_splits(sorted(pairs, key=in_order), root)
         problems["train"] = (problem,)
         lost += [
             Problem(file, None, "image left out: it has no annotation file") for file in images if file not in pairs
         ]
-    names, readers = voc_readers(splits, pairs, names, root)
+    names, readers = voc_readers(splits, pairs, None, root, folder)
     return DataSpec(root, names, splits, readers, problems | {"train": (*problems.get("train", ()), *lost)})
 
 
 def voc_readers(
-    splits: Mapping[str, Sequence[Path]], pairs: Mapping[Path, Path], names: tuple[str, ...] | None, source: Path
-) -> tuple[tuple[str, ...], dict[str, VocLabels]]:
+    splits: Mapping[str, Sequence[Path]],
+    pairs: Mapping[Path, Path],
+    names: tuple[str, ...] | None,
+    source: Path,
+    folder: Path,
+) -> tuple[tuple[str, ...], dict[str, KnownLabels]]:
     """The class names and a reader for each split, whose pictures have their annotations as `pairs` says."""
-    wanted = [image for image in dict.fromkeys(image for files in splits.values() for image in files) if image in pairs]
+    images = [image for image in dict.fromkeys(image for files in splits.values() for image in files) if image in pairs]
+    xmls = [pairs[image] for image in images]
+    both = [*images, *xmls]  # an .xml without a size has that of its picture
+    table = remembered(["VOC", *map(str, both)], both, folder, lambda: _read_all(images, xmls))
+    if not table.names:
+        raise DataError(f"no .xml file of {source} has an object, so that there is no class to learn")
+    names = names or table.names
+    labels = {
+        image: translate(of_image, table.names, names, xml)
+        for image, xml, of_image in zip(images, xmls, table.labels, strict=True)
+    }
+    return names, dict.fromkeys(splits, KnownLabels("Pascal VOC", labels, dict(zip(images, xmls, strict=True))))
+
+
+def _read_all(images: Sequence[Path], xmls: Sequence[Path]) -> Table:
     with ThreadPoolExecutor(4) as pool:
-        read = list(pool.map(_try_read, [pairs[image] for image in wanted]))
-    annotations = {image: found for image, found in zip(wanted, read, strict=True) if isinstance(found, Annotation)}
-    unread = {image: found for image, found in zip(wanted, read, strict=True) if isinstance(found, NoLabels)}
-    used = {thing.name for a in annotations.values() for thing in a.things if isinstance(thing, Thing)}
-    if names is None:
-        names = tuple(sorted(used))
-        if not names:
-            raise DataError(f"no .xml file of {source} has an object, so that there is no class to learn")
+        read = list(pool.map(_try_read, xmls))
+    annotations = [found for found in read if isinstance(found, Annotation)]
+    names = sorted({thing.name for found in annotations for thing in found.things if isinstance(thing, Thing)})
     ids = {name: i for i, name in enumerate(names)}
-    reader = VocLabels(annotations, unread, ids, _origin([box for a in annotations.values() for box in a.boxes]))
-    return names, dict.fromkeys(splits, reader)
+    shift = _origin([box for found in annotations for box in found.boxes])
+    labels = [
+        found if isinstance(found, NoLabels) else _to_labels(found, image, ids, shift)
+        for image, found in zip(images, read, strict=True)
+    ]
+    return Table(labels, tuple(names))
 
 
 def find_xmls(root: Path) -> list[Path]:
@@ -239,18 +240,16 @@ def _origin(boxes: Sequence[Edges]) -> float:
     return 0.0 if sum(edge < 1 for edge in begins) > begins.count(1.0) or 2 * fractions > len(begins) else 1.0
 
 
-def _to_labels(found: Annotation, image: Path, ids: Mapping[str, int], shift: float) -> Labels:
-    size = _size(found, image)
+def _to_labels(found: Annotation, image: Path, ids: Mapping[str, int], shift: float) -> Labels | NoLabels:
+    try:
+        size = _size(found, image)
+    except (OSError, UnreadablePicture) as error:
+        return NoLabels(image, "image dropped: it cannot be read", str(error))
     gathering = Gathering(found.file, "box")
     for number, thing in enumerate(found.things, start=1):
         try:
             if isinstance(thing, BadLabel):
                 raise BadLabel(thing.what, f"object {number}" + (f": {thing.detail}" if thing.detail else ""))
-            if thing.name not in ids:
-                known = ", ".join(list(ids)[:12]) + (", ..." if len(ids) > 12 else "")
-                raise DataError(
-                    f"{found.file} has class '{thing.name}', but names lists {known}: add it or mend the label"
-                )
             if thing.difficult:  # as VOC's own score leaves them out, and Darknet's voc_label.py
                 raise BadLabel("marked as difficult", f"object {number}")
             x1, y1, x2, y2 = thing.edges
@@ -265,15 +264,13 @@ def _to_labels(found: Annotation, image: Path, ids: Mapping[str, int], shift: fl
 
 
 def _size(found: Annotation, image: Path) -> tuple[int, int]:
-    """The stated size, or the picture's own where none is stated or all boxes fit into that one only."""
+    """The stated size, or the picture's own where none is stated or all boxes fit into that one only.
+
+    Raises OSError, UnreadablePicture.
+    """
     if 0 not in found.size and not reaches_outside(found.boxes, found.size):
         return found.size
-    try:
-        own = picture_size(image)
-    except (OSError, UnreadablePicture) as error:
-        if 0 in found.size:
-            raise NoLabels(image, "image dropped: it cannot be read", str(error)) from None
-        return found.size
+    own = picture_size(image)
     return own if 0 in found.size or not reaches_outside(found.boxes, own) else found.size
 
 

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import ClassVar
 
 from trainer.api import DataError
-from trainer.detection.data.labels import TOLERANCE, BadLabel, Corners, Edges, Gathering, Labels, box_around, clip
+from trainer.detection.data.labels import (
+    TOLERANCE,
+    BadLabel,
+    Corners,
+    Edges,
+    Gathering,
+    Labels,
+    NoLabels,
+    box_around,
+    clip,
+)
+from trainer.detection.data.memo import Table, remembered
 from trainer.detection.data.pictures import SUFFIXES
 from trainer.detection.data.problems import Problem
 
@@ -25,8 +36,16 @@ class YoloLabels:
     nc: int
     _folders: dict[Path, Path] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    def read(self, image: Path) -> Labels:
-        return read_labels(self.source(image), self.nc)
+    def read(self, images: Sequence[Path], folder: Path) -> Sequence[Labels | NoLabels]:
+        files = [self.source(image) for image in images]
+        what = [self.format, self.nc, *map(str, files)]
+        return remembered(what, files, folder, lambda: Table([self._read_file(file) for file in files])).labels
+
+    def _read_file(self, file: Path) -> Labels | NoLabels:
+        try:
+            return read_labels(file, self.nc)
+        except OSError as error:
+            return NoLabels(file, "image dropped: its labels cannot be read", error.strerror or str(error))
 
     def source(self, image: Path) -> Path:
         folder = self._folders.get(image.parent)
