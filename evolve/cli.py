@@ -268,6 +268,38 @@ def check(data: str, imgsz: int | None, single_cls: bool, as_json: bool) -> None
         tell_report(Console(), report)
 
 
+@cli.command()
+@click.option("--weights", required=True, metavar="FILE", help="best.pt of a training, or other weights of --model.")
+@click.option("--data", default="", help="Data set to score on.  [default: that of the training]")
+@click.option("--model", default="", help="Model of weights that do not say theirs: a built-in one or a Darknet cfg.")
+@click.option("--split", default="val", show_default=True, help="What is scored: train, val, test.")
+@click.option("--imgsz", type=click.IntRange(min=1), help="Image size in pixels.  [default: as in the training]")
+@click.option("--batch", type=click.IntRange(min=1), help="Images in a batch.  [default: 16]")
+@click.option(
+    "--device", default=DEFAULTS["device"], show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."
+)
+@click.option("--conf", type=float, help="Drop detections of less confidence.  [default: 0.001]")
+@click.option("--iou", type=float, help="Drop a detection that overlaps a surer one by more.  [default: 0.6]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.option("--plots", metavar="FOLDER", help="Leave figures and pictures there.")
+def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
+    """Score a file of weights: overall, and each class for itself."""
+    from rich.console import Console
+
+    from evolve.validating import scores_as_json, tell_scores
+    from trainer.detection.figures import leave_validation
+    from trainer.detection.validation import validate
+
+    report = validate(Path(weights), **{name: value for name, value in asked.items() if value is not None})
+    if as_json:
+        click.echo(scores_as_json(report))
+    else:
+        tell_scores(Console(), report)
+    if plots:
+        page = leave_validation(Path(plots), names=report.names, scored=report.pictures, detections=report.detections)
+        click.echo(f"figures: {page}", err=as_json)
+
+
 def quieten_libraries() -> None:
     """Leave the screen to us: of Optuna's lines only warnings, and none about what it calls experimental.
 
