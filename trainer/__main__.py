@@ -71,14 +71,22 @@ def run(arguments: argparse.Namespace) -> None:
         os.environ.setdefault(name, setting)  # read when torch is loaded, which is below
     trainer = load_trainer(arguments.trainer)
     prepared = trainer.prepare(options)
+    speaks = speaks_for_all()
     for line in (prepared.summary, *(f"warning: {warning}" for warning in prepared.warnings)):
-        sys.stderr.write(line + "\n")
+        if speaks:
+            sys.stderr.write(line + "\n")
     with ExitStack() as stack:
         workdir = arguments.workdir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workdir.mkdir(parents=True, exist_ok=True)
         epochs = trainer.train(TrainJob(hyp, options, workdir, arguments.resume))
         for metrics in stack.enter_context(closing(epochs)):
-            write_line(metrics)
+            if speaks:
+                write_line(metrics)
+
+
+def speaks_for_all() -> bool:
+    """Whether this process reports: of those that torchrun started for one training, only the first does."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def read_hyp(path: Path) -> dict[str, Value]:
