@@ -60,7 +60,7 @@ def write_darknet(root: Path) -> Path:
     return root / "data/obj.data"
 
 
-def voc_xml(objects: Sequence[str], size: tuple[int, int] | None = SIZE, filename: str = "was.png") -> str:
+def voc_xml(objects: Sequence[str], size: tuple[object, object] | None = SIZE, filename: str = "was.png") -> str:
     stated = "" if size is None else f"<size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>"
     return f"<annotation><filename>{filename}</filename>{stated}{''.join(objects)}</annotation>"
 

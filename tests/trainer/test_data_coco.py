@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_data import BOXES, SIZE, coco_content, draw, write_coco
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from trainer import DataError
@@ -240,3 +243,55 @@ def test_several_files_for_a_split_and_none_are_refused(root: Path) -> None:
     (root / "annotations/instances_val2017.json").unlink()
     with pytest.raises(DataError, match=r"has no \.json for 'val', only instances_train2017\.json"):
         find_data(str(root))
+
+
+ODD = [
+    None,
+    [],
+    {},
+    "",
+    "x",
+    0,
+    -1,
+    1e308,
+    10**400,
+    float("nan"),
+    float("inf"),
+    [1, 2],
+    "\ud800",
+    "a\0b",
+    [[]],
+    "/etc/hosts",
+]
+
+
+def _places(content: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inside = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    return [way, *(place for key, value in inside for place in _places(value, (*way, key)))]
+
+
+CONTENT = coco_content(BOXES["train"])
+CONTENT["annotations"][0]["segmentation"] = [[20, 10, 80, 10, 50, 50], [1, 1, 9, 1, 9, 9]]  # type: ignore[index]
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.sampled_from(_places(CONTENT)[1:]), odd=st.sampled_from(ODD))
+def test_whatever_one_value_is_it_costs_a_label_or_is_said_in_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, place: tuple[Any, ...], odd: object
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "odd"
+    if not root.exists():
+        write_coco(root)
+    content = copy.deepcopy(CONTENT)
+    inside: Any = content
+    for key in place[:-1]:
+        inside = inside[key]
+    inside[place[-1]] = odd
+    _train_file(root).write_text(json.dumps(content))
+    said, boxes = "", np.empty((0, 4))
+    try:
+        boxes = _load(root).boxes
+    except DataError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert ((boxes >= 0) & (boxes <= 200)).all()

@@ -151,9 +151,9 @@ def test_a_list_entry_and_an_xml_without_an_image_are_named(root: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("size", [None, (0, 0), (100, 200), (20, 10)])
+@pytest.mark.parametrize("size", [None, (0, 0), (100, 200), (20, 10), (-1, 5), ("1e300", "inf"), ("wide", "")])
 def test_a_stated_size_that_cannot_be_right_gives_way_to_the_picture_s_own(
-    root: Path, size: tuple[int, int] | None
+    root: Path, size: tuple[object, object] | None
 ) -> None:
     (root / "Annotations/a.xml").write_text(voc_xml([voc_object("cat", 11, 11, 200, 50)], size))
     assert _boxes(root, "a") == [[10, 10, 200, 50]]

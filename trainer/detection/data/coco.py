@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from trainer.api import DataError
 from trainer.detection.data.labels import (
+    FARTHEST_PX,
     FEWEST_CORNERS,
     BadLabel,
     Corners,
@@ -142,7 +143,7 @@ def _listed(entries: Sequence[Any], problems: list[tuple[str, str]]) -> dict[Any
     listed: dict[Any, tuple[str, tuple[int, int]]] = {}
     for number, entry in enumerate(entries):
         name, key = (entry.get("file_name"), entry.get("id")) if isinstance(entry, dict) else (None, None)
-        if not isinstance(name, str) or not name or not isinstance(key, int | str):
+        if not _can_be_a_file(name) or not isinstance(key, int | str):
             problems.append(("image left out: its entry has no id or no file_name", f"images[{number}]"))
         elif key in listed:
             problems.append(("image left out: its id is another's", f"{name}: {key}"))
@@ -224,7 +225,7 @@ def _to_labels(
     for number, entry in enumerate(entries):
         place = _place(entry, number)
         try:
-            if entry.get("category_id") not in ids:
+            if not isinstance(entry.get("category_id"), int) or entry["category_id"] not in ids:
                 raise DataError(f"{file} has category_id {entry.get('category_id')!r} in {place}, but no such category")
             if entry.get(
                 "iscrowd"
@@ -246,7 +247,7 @@ def _edges(bbox: Any, polygon: Corners | None, place: str) -> Edges:
         raise BadLabel("bbox is not [x, y, width, height]", place)
     if not all(isinstance(value, int | float) for value in bbox):
         raise BadLabel("not a number", f"{place}: {bbox!r:.60}")
-    x, y, width, height = map(float, bbox)
+    x, y, width, height = (float(min(max(value, -FARTHEST_PX), FARTHEST_PX)) for value in bbox)
     return x, y, x + width, y + height
 
 
@@ -270,7 +271,7 @@ def _polygon(segmentation: Any, place: str, gathering: Gathering) -> Corners | N
 def _corners(part: Any) -> Corners | None:
     if not isinstance(part, list) or len(part) < 2 * FEWEST_CORNERS or len(part) % 2:
         return None
-    if not all(isinstance(value, int | float) and math.isfinite(value) for value in part):
+    if not all(isinstance(value, int | float) and -FARTHEST_PX <= value <= FARTHEST_PX for value in part):
         return None
     return list(zip(map(float, part[::2]), map(float, part[1::2]), strict=True))
 
@@ -285,8 +286,15 @@ def _split_of(file: Path, root: Path) -> str:
     return "all"
 
 
+def _can_be_a_file(name: Any) -> TypeGuard[str]:
+    try:
+        return isinstance(name, str) and name != "" and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
+        return False
+
+
 def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and math.isfinite(value) and value >= 1 else 0
+    return int(value) if isinstance(value, int | float) and 1 <= value <= FARTHEST_PX else 0
 
 
 def _place(entry: Any, number: int) -> str:

@@ -17,6 +17,7 @@ from trainer.detection.data.problems import Problem
 TOLERANCE = 0.01  # how far outside [0, 1] a value may lie: converters are off by one pixel, which is this on 100 px
 SMALLEST_SIDE = 1e-6  # of the picture; a thinner box has no area once it is float32 pixels
 FEWEST_CORNERS = 3  # of a polygon
+FARTHEST_PX = 1e9  # beyond any picture: files may state numbers of any size
 
 Edges = tuple[float, float, float, float]
 Corners = Sequence[tuple[float, float]]

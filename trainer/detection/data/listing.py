@@ -52,5 +52,6 @@ def lines_of(file: Path) -> list[str]:
         content = file.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror}") from error
-    lines = (os.fsdecode(raw).strip() for raw in content.removeprefix(b"\xef\xbb\xbf").splitlines())
+    text = content.removeprefix(b"\xef\xbb\xbf").replace(b"\0", b"?")  # no path can hold it
+    lines = (os.fsdecode(raw).strip() for raw in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]  # a file name is bytes, and need not be UTF-8

@@ -12,6 +12,7 @@ from xml.parsers import expat
 
 from trainer.api import DataError
 from trainer.detection.data.labels import (
+    FARTHEST_PX,
     BadLabel,
     Edges,
     Gathering,
@@ -199,9 +200,10 @@ def _parse_xml(content: bytes) -> Element:
 
 def _whole(size: Element | None, name: str) -> int:
     try:
-        return max(int(float(size.findtext(name) or 0)), 0) if size is not None else 0
-    except (ValueError, OverflowError):
+        stated = float(size.findtext(name) or 0) if size is not None else 0.0
+    except ValueError:
         return 0
+    return int(stated) if 1 <= stated <= FARTHEST_PX else 0
 
 
 def _thing(element: Element) -> Thing | BadLabel:
