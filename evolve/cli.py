@@ -94,7 +94,7 @@ def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...
 
 
 training_options = together(
-    setting("data", "Built-in data set or path of a data.yaml."),
+    setting("data", "Built-in data set, or path of a data.yaml, a .data file, a COCO .json or a folder."),
     setting("model", "Built-in model or path of a Darknet cfg."),
     setting("epochs", "Epochs of a training."),
     setting("imgsz", "Image size in pixels."),
