@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import warnings
@@ -19,6 +20,7 @@ GLANCE = 64  # pixels of the small picture that is compared
 NEAR_BITS = 3  # of the 64 of a difference hash
 NEAR_CORRELATION = 0.9
 GREY_MODES = ("1", "L", "LA", "La", "I", "F")  # of Pillow, and those that begin with I;16
+MOST_TRIED = 20  # pictures with a near hash
 MOST_PAIRS = 100_000_000  # that are compared; more would take minutes
 
 
@@ -26,23 +28,21 @@ MOST_PAIRS = 100_000_000  # that are compared; more would take minutes
 class Glance:
     """`grey`: the file has no colours. `orientation` is its EXIF tag as it stands there, None without one.
 
-    `bits` uint64 is a difference hash: whether each of 8 x 8 cells is brighter than its right neighbour. `small`
-    float32 [GLANCE, GLANCE] is the picture in grey, stretched to a square.
+    `bits` uint64 is a difference hash: whether each of 8 x 8 cells is brighter than its right neighbour.
     """
 
+    file: Path
     grey: bool
     orientation: int | None
     bits: np.uint64
-    small: np.ndarray
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Picture `first` of one split and `second` of another, `apart` bits of their hashes, `correlation` of pixels."""
+    """Picture `first` of one split and `second` of another, and how well their pixels correlate."""
 
     first: int
     second: int
-    apart: int
     correlation: float
 
 
@@ -56,33 +56,45 @@ def glance_at_all(files: Sequence[Path]) -> list[Glance | None]:
 def glance_at(file: Path) -> Glance | None:
     try:
         content = file.read_bytes()
-        picture = decode(content, GLANCE)
+        shown = _shown(content)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             grey = image.mode in GREY_MODES or image.mode.startswith("I;16")
             orientation = _orientation(image)
     except (OSError, UnreadablePicture, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    shown = Image.fromarray(picture.pixels[: picture.height, : picture.width]).convert("L")
     cells = np.asarray(shown.resize((9, 8), Image.Resampling.BOX), np.int16)
-    bits = np.packbits(cells[:, :-1] > cells[:, 1:]).view(np.uint64)[0]
-    small = np.asarray(shown.resize((GLANCE, GLANCE), Image.Resampling.BILINEAR), np.float32)
-    return Glance(grey, orientation, bits, small)
+    return Glance(file, grey, orientation, np.packbits(cells[:, :-1] > cells[:, 1:]).view(np.uint64)[0])
 
 
 def near_pairs(first: Sequence[Glance | None], second: Sequence[Glance | None]) -> Iterator[Pair]:
-    """Pictures of two splits whose hashes differ in NEAR_BITS at most and whose pixels correlate."""
-    of_first = [i for i, glance in enumerate(first) if glance is not None]
-    of_second = [i for i, glance in enumerate(second) if glance is not None]
-    hashes = np.array([glance.bits for glance in second if glance is not None], np.uint64)
-    for i in of_first:
-        one = first[i]
-        assert one is not None
-        apart = count_bits(hashes ^ one.bits)
-        for at in np.flatnonzero(apart <= NEAR_BITS):
-            other = second[of_second[at]]
-            assert other is not None
-            if (found := correlation(one.small, other.small)) > NEAR_CORRELATION:
-                yield Pair(i, of_second[at], int(apart[at]), found)
+    """For each picture of `second` one of `first` whose hash differs in NEAR_BITS at most and whose pixels correlate.
+
+    Where many have such a hash, as in a film, only MOST_TRIED are looked at.
+    """
+    small = functools.lru_cache(maxsize=2048)(stretched)
+    known = [(i, glance) for i, glance in enumerate(first) if glance is not None]
+    hashes = np.array([glance.bits for _, glance in known], np.uint64)
+    for j, other in enumerate(second):
+        if other is None:
+            continue
+        apart = count_bits(hashes ^ other.bits)
+        near = np.flatnonzero(apart <= NEAR_BITS)
+        for at in near[np.argsort(apart[near], kind="stable")][:MOST_TRIED].tolist():
+            i, one = known[at]
+            if (found := correlation(small(one.file), small(other.file))) > NEAR_CORRELATION:
+                yield Pair(i, j, found)
+                break
+
+
+def stretched(file: Path) -> np.ndarray:
+    """The picture in a file in grey, stretched to a square: float32 [GLANCE, GLANCE]. Raises as `decode`."""
+    shown = _shown(file.read_bytes())
+    return np.asarray(shown.resize((GLANCE, GLANCE), Image.Resampling.BILINEAR), np.float32)
+
+
+def _shown(content: bytes) -> Image.Image:
+    picture = decode(content, GLANCE)
+    return Image.fromarray(picture.pixels[: picture.height, : picture.width]).convert("L")
 
 
 def count_bits(values: np.ndarray) -> np.ndarray:

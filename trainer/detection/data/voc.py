@@ -120,7 +120,7 @@ def _read_all(images: Sequence[Path], xmls: Sequence[Path]) -> Table:
 def find_xmls(root: Path) -> list[Path]:
     """The .xml files of a data set, in its folder for them or at any depth."""
     for name in XML_FOLDERS:
-        if found := sorted((root / name).rglob("*.xml")):
+        if found := sorted((root / name).rglob("*.xml"), key=in_order):
             return found
     return sorted(file for file in root.rglob("*.xml") if not file.name.startswith("."))
 
