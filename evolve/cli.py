@@ -274,7 +274,7 @@ def check(data: str, imgsz: int | None, single_cls: bool, as_json: bool) -> None
 @click.option("--model", default="", help="Model of weights that do not say theirs: a built-in one or a Darknet cfg.")
 @click.option("--split", default="val", show_default=True, help="What is scored: train, val, test.")
 @click.option("--imgsz", type=click.IntRange(min=1), help="Image size in pixels.  [default: as in the training]")
-@click.option("--batch", type=click.IntRange(min=1), help="Images in a batch.  [default: 16]")
+@click.option("--batch", type=click.IntRange(min=1), help="Images in a batch.  [default: what suits the device]")
 @click.option(
     "--device", default=DEFAULTS["device"], show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."
 )

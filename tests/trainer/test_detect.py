@@ -20,6 +20,7 @@ from trainer.detection.detect import (
     detect,
     detect_and_time,
     load_batches,
+    suitable_batch,
 )
 
 SIDE = 96
@@ -111,6 +112,14 @@ def test_one_step_after_the_other_detects_the_same_and_says_what_each_took(model
         np.testing.assert_array_equal(found, expected)
     assert list(milliseconds) == ["preprocess", "inference", "suppression"]
     assert all(value > 0 for value in milliseconds.values())
+
+
+def test_a_gpu_takes_more_small_pictures_at_once_than_large_ones() -> None:
+    batches = {}
+    for side in (32, 320, 640, 4096):
+        split = replace(make_split([]), images=np.empty((0, side, side, 3), np.uint8))
+        batches[side] = (suitable_batch(split, torch.device("cuda")), suitable_batch(split, CPU))
+    assert batches == {32: (128, 16), 320: (64, 16), 640: (16, 16), 4096: (1, 16)}
 
 
 def test_a_split_without_pictures_has_no_detections(model: Darknet) -> None:

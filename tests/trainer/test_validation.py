@@ -109,7 +109,7 @@ def test_darknet_weights_are_scored_with_the_cfg_that_they_are_for(world: World,
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"batch": 0}, "batch must be at least 1, got 0"),
+        ({"batch": -1}, "batch cannot be negative, got -1"),
         ({"conf": 1.5}, r"conf must lie in \[0, 1\], got 1.5"),
         ({"iou": -1.0}, r"iou must lie in \[0, 1\], got -1"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 EPSILON = 1e-7
-PAIRS_AT_ONCE = 2**24  # of boxes: a GPU holds some ten numbers of each while it compares them
+PAIRS_AT_ONCE = 2**22  # of boxes: a GPU holds some ten numbers of each while it compares them
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from trainer.detection.darknet import Darknet, Head, decode, decode_boxes
 from trainer.detection.data import Split
 from trainer.detection.fuse import fuse
 
-EVALUATION_BATCH = 16
+CPU_BATCH = 16
+GPU_BATCH_PX = 64 * 320**2  # what a GPU takes at once: small batches would keep it waiting for the next kernel
 MAX_CANDIDATES = 1000  # of a picture, that enter suppression: three times what may leave it
 CONFIDENCE, OVERLAP = 0.001, 0.6  # below and above which a detection is dropped: YOLOv5 v7.0, val.py
 LAG = 3  # batches that wait for suppression at most
@@ -38,9 +39,9 @@ def detect(
     dtype: torch.dtype = torch.float32,
     conf: float = CONFIDENCE,
     iou: float = OVERLAP,
-    batch: int = EVALUATION_BATCH,
+    batch: int = 0,
 ) -> Detections:
-    """What the model, as in evaluation mode, finds in every picture of a split.
+    """What the model, as in evaluation mode, finds in every picture of a split, `batch` at once (0: what suits it).
 
     Suppression takes as long as the network in a short run: a thread suppresses one batch while the next is computed.
     On a GPU everything stays there until the last batch is done.
@@ -49,7 +50,7 @@ def detect(
     network = fuse(model, dtype)
     order: list[NDArray[np.int64]] = []
     with Beside(partial(suppress, conf=conf, iou=iou, max_candidates=MAX_CANDIDATES)) as suppressing:
-        for indices, images in load_batches(split, model.stride, batch, device):
+        for indices, images in load_batches(split, model.stride, batch or suitable_batch(split, device), device):
             order.append(indices)
             suppressing.add(predict(network, images, dtype, conf))
         return gather(suppressing.finish(), order)
@@ -62,7 +63,7 @@ def detect_and_time(
     dtype: torch.dtype = torch.float32,
     conf: float = CONFIDENCE,
     iou: float = OVERLAP,
-    batch: int = EVALUATION_BATCH,
+    batch: int = 0,
 ) -> tuple[Detections, Mapping[str, float]]:
     """As `detect`, but one step after the other: also returns the milliseconds a picture of each."""
     device = next(model.parameters()).device
@@ -78,7 +79,7 @@ def detect_and_time(
         seconds[step] += time.perf_counter() - started
 
     order, found = [], []
-    batches = load_batches(split, model.stride, batch, device)
+    batches = load_batches(split, model.stride, batch or suitable_batch(split, device), device)
     while True:
         with clock("preprocess"):
             loaded = next(batches, None)
@@ -132,6 +133,13 @@ class Beside(Generic[Item, Made]):
                 self._own[number] = self._make(item)
                 return True
         return False
+
+
+def suitable_batch(split: Split, device: torch.device) -> int:
+    """How many pictures are computed at once."""
+    if device.type == "cpu":
+        return CPU_BATCH
+    return int(min(128, max(1, GPU_BATCH_PX // split.images.shape[1] ** 2)))
 
 
 def load_batches(

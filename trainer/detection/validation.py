@@ -14,7 +14,7 @@ from trainer.api import DataError
 from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, parse_cfg, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, load_split
-from trainer.detection.detect import CONFIDENCE, EVALUATION_BATCH, OVERLAP, Detections, detect, detect_and_time
+from trainer.detection.detect import CONFIDENCE, OVERLAP, Detections, detect, detect_and_time
 from trainer.detection.evaluate import Scores, score
 from trainer.detection.precision import choose_precision
 from trainer.detection.weights import load_weights
@@ -71,7 +71,7 @@ def validate(
     model: str = "",
     split: str = "val",
     imgsz: int = 0,
-    batch: int = EVALUATION_BATCH,
+    batch: int = 0,
     device: str = "cpu",
     conf: float = CONFIDENCE,
     iou: float = OVERLAP,
@@ -110,8 +110,8 @@ def validate(
 
 
 def _check(batch: int, device: str, conf: float, iou: float) -> None:
-    if batch < 1:
-        raise DataError(f"batch must be at least 1, got {batch}")
+    if batch < 0:
+        raise DataError(f"batch cannot be negative, got {batch}")
     for name, value in (("conf", conf), ("iou", iou)):
         if not 0 <= value <= 1:
             raise DataError(f"{name} must lie in [0, 1], got {value:g}")
