@@ -21,7 +21,7 @@ from trainer.detection.batches import Sampling, draw_batches
 from trainer.detection.darknet import Darknet, load_model
 from trainer.detection.dead import dead_hyps
 from trainer.detection.loss import DetectionLoss
-from trainer.detection.matching import grids_of, match_all
+from trainer.detection.matching import grids_of, match_batch
 from trainer.detection.optimizer import Schedule, build_optimizer
 from trainer.detection.recipe import HYPS, Recipe
 
@@ -156,7 +156,7 @@ def cost(recipe: Recipe, nc: int) -> Tensor:
         [0, 0, 12, 12, 4, 4]
     )
     boxes[:, 0], boxes[:, 1] = torch.arange(20) // 10, torch.arange(20) % nc
-    return loss(outputs, match_all(boxes, grids_of(loss.heads), (2, 3, 64, 64), recipe.anchor_t))[1]
+    return loss(outputs, match_batch(boxes.numpy(), grids_of(loss.heads), 2, (64, 64), recipe.anchor_t))[1]
 
 
 def update(recipe: Recipe, options: TrainOptions) -> list[Tensor]:

@@ -23,7 +23,7 @@ from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, parse_cfg
 from trainer.detection.distributed import Team
 from trainer.detection.loss import DetectionLoss
-from trainer.detection.matching import grids_of, match_all, pack
+from trainer.detection.matching import grids_of, match_batch
 from trainer.detection.optimizer import Average
 from trainer.detection.precision import Precision
 from trainer.detection.recipe import HYPS, LIMITS, Recipe
@@ -351,8 +351,8 @@ def test_gathering_gradients_is_an_update_with_all_of_their_pictures() -> None:
         loss = DetectionLoss(Recipe(), model.heads, 2, 64)
         precision, team = Precision(torch.float32), Team(torch.device("cpu"))
         updater = Updater(model, loss, optimizer, Average(model, 10), precision, team, record=False)
-        images, boxes = torch.rand(2, 3, 64, 64), torch.tensor([[0.0, 1, 30, 30, 20, 20]])
-        found = pack(match_all(boxes, grids_of(model.heads), images.shape, 4.0))
+        images, boxes = torch.rand(2, 3, 64, 64), np.array([[0, 1, 30, 30, 20, 20]], np.float32)
+        found = match_batch(boxes, grids_of(model.heads), 2, (64, 64), 4.0)
         for _ in range(gathered):
             updater.gather(images, found)
         updater.step()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from typing import TypeVar
 
 import numpy as np
@@ -16,14 +17,17 @@ from torch import Tensor
 
 from trainer.api import DataError
 from trainer.detection.augment import Pictures, render_plan
-from trainer.detection.draw import draw
+from trainer.detection.draw import Plan, draw
+from trainer.detection.pictures import Float
 from trainer.detection.recipe import Recipe
 
-Item = TypeVar("Item")
 Made = TypeVar("Made")
 Answer = TypeVar("Answer")
+Answering = Callable[[Float, Sequence[int], tuple[int, int]], Sequence[Answer]]
 
 AHEAD = 2  # batches that wait for the training at most
+DRAWN_TOGETHER = 16  # batches; their labels are warped and matched in one go
+RENDERED_TOGETHER_PX = 1 << 23  # on a GPU: pictures of 100 MB in all
 SMALLEST, LARGEST = 0.5, 1.5  # of the pictures' size, where it is drawn (YOLOv5 v7.0, --multi-scale)
 
 
@@ -52,9 +56,22 @@ class Cut:
     size: tuple[int, int]
 
 
-def keep_targets(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """A batch as it was drawn."""
-    return images, targets
+@dataclass(frozen=True)
+class Stretch:
+    """Batches of one shape that are drawn at once: their plan, and where each begins and the last ends in it."""
+
+    plan: Plan
+    bounds: tuple[int, ...]
+
+
+def split_targets(targets: Float, bounds: Sequence[int], _: tuple[int, int]) -> list[Tensor]:
+    """The targets of each batch, their image counted from its first."""
+    borders = np.searchsorted(targets[:, 0], bounds)
+    parts = np.split(targets, borders[1:-1])
+    return [
+        torch.from_numpy(part - np.eye(1, 6, dtype=np.float32) * first)
+        for part, first in zip(parts, bounds, strict=False)
+    ]
 
 
 def draw_batches(
@@ -65,26 +82,58 @@ def draw_batches(
     device: torch.device | None = None,
     rank: int = 0,
     world: int = 1,
-    then: Callable[[Tensor, Tensor], tuple[Tensor, Answer]] = keep_targets,  # type: ignore[assignment]
+    answer: Answering[Answer] = split_targets,  # type: ignore[assignment]
 ) -> Generator[tuple[Tensor, Answer], None, None]:
-    """The batches of an epoch: images float [B, 3, H, W] in 0..1, on `device`, and targets [M, 6] on the CPU.
+    """The batches of an epoch: images float [B, 3, H, W] in 0..1, on `device`, and what `answer` makes of the targets.
 
     The device is that of the pictures if none is named, and the images are laid out as convolutions like it (channels
-    last). Targets are those of `make_batch`. Of `world` processes with equal generators each gets its part of every
-    batch (see `share_out`), and all parts together are the batch of a single process. What else can be made of a batch
-    ahead of the training is made by `then`.
+    last). `answer` gets the targets [M, 6] of several batches, the bounds of these in their pictures, and height and
+    width, and returns one answer a batch: their targets, if none is given. Of `world` processes with equal generators
+    each gets its part of every batch (see `share_out`), and all parts together are the batch of a single process. All
+    of it is made by a thread that runs ahead.
     """
     device = device or pictures.device
     recipe = replace(recipe, mosaic=0.0, mixup=0.0) if sampling.rect else recipe  # as in YOLOv5
+    cuts = cut_epoch(pictures, sampling, rng)
 
-    def make(cut: Cut) -> tuple[Tensor, Answer]:
-        plan = draw(pictures, cut.indices, recipe, rng, cut.shape, cut.size)
-        if world > 1:
-            plan = plan.part(*share_out(len(plan), rank, world))
-        images = render_plan(pictures, plan, device)
-        return then(images.contiguous(memory_format=torch.channels_last), torch.from_numpy(plan.targets))
+    def make() -> Iterator[tuple[Tensor, Answer]]:
+        for stretch in draw_stretches(pictures, recipe, cuts, rng, rank, world):
+            plan = stretch.plan
+            answers = answer(plan.targets, stretch.bounds, (plan.height, plan.width))
+            yield from zip(render_stretch(pictures, stretch, device), answers, strict=True)
 
-    return make_ahead(make, cut_epoch(pictures, sampling, rng))
+    return make_ahead(make())
+
+
+def draw_stretches(
+    pictures: Pictures, recipe: Recipe, cuts: Sequence[Cut], rng: np.random.Generator, rank: int = 0, world: int = 1
+) -> Iterator[Stretch]:
+    """Draw an epoch's batches, those of one shape that follow one another at once: numpy's cost is by the call."""
+    for (shape, size), alike in groupby(cuts, key=lambda cut: (cut.shape, cut.size)):
+        same = list(alike)
+        for some in (same[first : first + DRAWN_TOGETHER] for first in range(0, len(same), DRAWN_TOGETHER)):
+            plan = draw(pictures, np.concatenate([cut.indices for cut in some]), recipe, rng, shape, size)
+            ends = list(accumulate((len(cut.indices) for cut in some), initial=0))
+            if world > 1:
+                shares = [share_out(len(cut.indices), rank, world) for cut in some]
+                parts = [(start + first, start + last) for start, (first, last) in zip(ends, shares, strict=False)]
+                plan = plan.some(np.concatenate([np.arange(*part) for part in parts]))
+                ends = list(accumulate((last - first for first, last in parts), initial=0))
+            yield Stretch(plan, tuple(ends))
+
+
+def render_stretch(pictures: Pictures, stretch: Stretch, device: torch.device) -> Iterator[Tensor]:
+    """The images of each batch of a stretch; on a GPU of several at once, since what costs there is the launching."""
+    plan = stretch.plan
+    most = RENDERED_TOGETHER_PX // (plan.height * plan.width) if device.type != "cpu" else 0
+    spans = list(zip(stretch.bounds, stretch.bounds[1:], strict=False))
+    while spans:
+        together = max(1, sum(last - spans[0][0] <= most for _, last in spans))
+        some, spans = spans[:together], spans[together:]
+        start = some[0][0]
+        images = render_plan(pictures, plan.part(start, some[-1][1]), device)
+        images = images.contiguous(memory_format=torch.channels_last)
+        yield from (images[first - start : last - start] for first, last in some)
 
 
 def count_batches(pictures: int, batch: int) -> int:
@@ -139,21 +188,18 @@ def scale_shape(shape: tuple[int, int], scale: float, stride: int) -> tuple[int,
     return height, width
 
 
-def make_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
+def make_ahead(items: Iterator[Made]) -> Generator[Made, None, None]:
     """Make the next ones in a thread while the last is being used.
 
     One thread makes them, in order, so that what it draws from a generator does not depend on timing.
     """
     threads = torch.get_num_threads()  # a new thread would take all cores: OpenMP keeps the number by thread
     with ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(threads)) as pool:
-        waiting: deque[Future[Made]] = deque()
+        waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD + 1))
         try:
-            for item in items:
-                waiting.append(pool.submit(make, item))
-                if len(waiting) > AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            while (made := waiting.popleft().result()) is not None:
+                waiting.append(pool.submit(next, items, None))
+                yield made
         finally:
             for future in waiting:
                 future.cancel()

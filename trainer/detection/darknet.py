@@ -248,9 +248,16 @@ class Head(nn.Module):
 
 
 def decode_boxes(
-    xywh_logits: Tensor, grid: Tensor, anchor: Tensor, stride: float, scale_x_y: float, new_coords: bool
+    xywh_logits: Tensor,
+    grid: Tensor,
+    anchor: Tensor,
+    stride: float | Tensor,
+    scale_x_y: float | Tensor,
+    new_coords: bool | Tensor,
 ) -> Tensor:
     """Logits [..., 4], cell (column, row) [..., 2] and anchor in pixels [..., 2] -> cx, cy, w, h in pixels [..., 4].
+
+    The head's numbers may be tensors [..., 1], where boxes of several heads are decoded at once.
 
     Darknet, src/yolo_layer.c: centre = (sigmoid * scale_x_y - (scale_x_y - 1) / 2 + cell) * stride; sides =
     exp * anchor, or with new_coords (2 sigmoid)^2 * anchor. So scale_x_y = 2 with new_coords is YOLOv5's decode.
@@ -258,7 +265,10 @@ def decode_boxes(
     centre = (xywh_logits[..., :2].sigmoid() * scale_x_y - (scale_x_y - 1) / 2 + grid) * stride
     sides = xywh_logits[..., 2:]
     # exp is capped at e^7, some 1100 anchors (ultralytics' YOLOv3: 1000): one bad early step shall not make an inf.
-    factor = (sides.sigmoid() * 2).square() if new_coords else sides.clamp(max=7.0).exp()
+    if isinstance(new_coords, Tensor):
+        factor = torch.where(new_coords, (sides.sigmoid() * 2).square(), sides.clamp(max=7.0).exp())
+    else:
+        factor = (sides.sigmoid() * 2).square() if new_coords else sides.clamp(max=7.0).exp()
     return torch.cat([centre, factor * anchor], dim=-1)
 
 

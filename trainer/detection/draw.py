@@ -60,10 +60,17 @@ class Plan:
 
     def part(self, first: int, last: int) -> Plan:
         """The pictures from `first` to before `last` alone, the targets counted from the first of them."""
-        mixed = np.flatnonzero((self.mixed >= first) & (self.mixed < last))
-        layers = np.concatenate([np.arange(first, last), len(self) + mixed])
-        targets = self.targets[(self.targets[:, 0] >= first) & (self.targets[:, 0] < last)]
-        targets[:, 0] -= first
+        return self.some(np.arange(first, last))
+
+    def some(self, which: NDArray[np.integer]) -> Plan:
+        """Some pictures alone, by ascending index, the targets counted through them."""
+        now = np.full(len(self), -1)
+        now[which] = np.arange(len(which))
+        mixed = np.flatnonzero(now[self.mixed] >= 0)
+        layers = np.concatenate([which, len(self) + mixed])
+        image = now[self.targets[:, 0].astype(np.int64)]
+        targets = self.targets[image >= 0]
+        targets[:, 0] = image[image >= 0]
         return replace(
             self,
             sources=self.sources[layers],
@@ -71,9 +78,9 @@ class Plan:
             corners=self.corners[layers],
             seen=self.seen[layers],
             back=self.back[layers],
-            mixed=self.mixed[mixed] - first,
+            mixed=now[self.mixed[mixed]],
             kept=self.kept[mixed],
-            colours=self.colours[first:last],
+            colours=self.colours[which],
             mask=self.mask[layers],
             widths=self.widths[layers],
             targets=targets,

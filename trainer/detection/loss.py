@@ -45,43 +45,64 @@ class DetectionLoss:
         self.obj_gain = recipe.obj * scale * imgsz / NOMINAL_IMGSZ
         self.cls_gain = recipe.cls * scale * nc / NOMINAL_CLASSES
 
-    def __call__(self, outputs: Sequence[Tensor], matches: Sequence[Matches]) -> tuple[Tensor, Tensor]:
-        """Raw heads [B, A, rows, columns, 5 + nc] and their matches, in the heads' order -> total (scalar), terms [3].
+    def __call__(self, outputs: Sequence[Tensor], matches: Matches) -> tuple[Tensor, Tensor]:
+        """Raw heads [B, A, rows, columns, 5 + nc] and what cells answer for -> total (scalar), terms [3].
 
         Terms are box, objectness and class, already weighted and detached. They are means, so that their size does
         not depend on the batch. Nothing here waits for the device.
         """
-        counts = torch.stack([found.weights.sum() for found in matches])
-        return self.share(outputs, matches, counts.clamp(min=1.0), 1.0)
+        return self.share(outputs, matches, self.count(matches), 1.0)
+
+    def count(self, matches: Matches) -> Tensor:
+        """How many cells of each head answer for a box, float [heads]."""
+        counts = matches.weights.new_zeros(len(self.heads))
+        return counts.index_add(0, matches.heads, matches.weights)
 
     def share(
-        self, outputs: Sequence[Tensor], matches: Sequence[Matches], counts: Tensor, part: float | Tensor
+        self, outputs: Sequence[Tensor], matches: Matches, counts: Tensor, part: float | Tensor
     ) -> tuple[Tensor, Tensor]:
         """What a part of a batch adds to the means of the whole: as `__call__`, and the parts' results sum to it.
 
-        counts [heads]: the matches of the whole batch, at least 1; part: the share of its pictures that is here.
+        counts [heads]: the matches of the whole batch; part: the share of its pictures that is here. All heads are
+        computed at once: what a small network's loss costs is the number of its operations.
         """
-        box, obj, cls = (outputs[0].new_zeros((), dtype=torch.float32) for _ in range(3))
-        for raw, head, balance, found, count in zip(outputs, self.heads, self.balance, matches, counts, strict=True):
-            raw = raw.float()
-            answers = raw.view(-1, raw.shape[-1]).index_select(0, found.places)
-            overlap = _overlap(answers, found, head)
-            box = box + ((1.0 - overlap) * found.weights).sum() / count
-            wanted = raw.new_zeros(raw[..., 4].numel())
-            # A cell with several boxes answers for the one that it overlaps most.
-            best = overlap.detach().clamp(min=0.0) * found.weights
-            wanted = wanted.scatter_reduce(0, found.places, best, "amax").view(raw.shape[:4])
-            if self.nc > 1:  # with one class there is nothing to tell apart
-                cls = cls + self._class_loss(answers[:, 5:], found) / (count * self.nc)
-            obj = obj + balance * part * self._cross_entropy(raw[..., 4], wanted, self.recipe.obj_pw).mean()
+        table = torch.cat([raw.view(-1, raw.shape[-1]) for raw in outputs]).float()
+        answers = table.index_select(0, matches.places)
+        weights = matches.weights / counts.clamp(min=1.0).index_select(0, matches.heads)  # a mean for each head
+        overlap = self._overlap(answers, matches)
+        box = ((1.0 - overlap) * weights).sum()
+        # A cell with several boxes answers for the one that it overlaps most.
+        best = overlap.detach().clamp(min=0.0) * matches.weights
+        wanted = table.new_zeros(len(table)).scatter_reduce(0, matches.places, best, "amax")
+        found = self._cross_entropy(table[:, 4], wanted, self.recipe.obj_pw)
+        sizes = [raw[..., 0].numel() for raw in outputs]
+        means = [
+            part_of.mean() * balance for part_of, balance in zip(torch.split(found, sizes), self.balance, strict=True)
+        ]
+        obj = torch.stack(means).sum() * part
+        cls = box.new_zeros(())
+        if self.nc > 1:  # with one class there is nothing to tell apart
+            cls = self._class_loss(answers[:, 5:], matches.classes, weights) / self.nc
         terms = torch.stack([box * self.box_gain, obj * self.obj_gain, cls * self.cls_gain])
         return terms.sum(), terms.detach()
 
-    def _class_loss(self, logits: Tensor, found: Matches) -> Tensor:
+    def _overlap(self, answers: Tensor, matches: Matches) -> Tensor:
+        """CIoU of the boxes that the matched cells predict with the boxes that they answer for: [K]."""
+        new_coords: bool | Tensor = self.heads[0].new_coords
+        if any(head.new_coords != new_coords for head in self.heads):  # no published model mixes them
+            new_coords = torch.tensor([head.new_coords for head in self.heads], device=answers.device)[
+                matches.heads, None
+            ]
+        predicted = decode_boxes(
+            answers[:, :4], matches.cells, matches.anchors, matches.strides, matches.scales, new_coords
+        )
+        return ciou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(matches.boxes_cxcywh))
+
+    def _class_loss(self, logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
         smoothing = self.recipe.label_smoothing
         wanted = torch.full_like(logits, smoothing / 2.0)
-        wanted = wanted.scatter(1, found.classes[:, None], 1.0 - smoothing / 2.0)
-        return (self._cross_entropy(logits, wanted, self.recipe.cls_pw) * found.weights[:, None]).sum()
+        wanted = wanted.scatter(1, classes[:, None], 1.0 - smoothing / 2.0)
+        return (self._cross_entropy(logits, wanted, self.recipe.cls_pw) * weights[:, None]).sum()
 
     def _cross_entropy(self, logits: Tensor, wanted: Tensor, positive_weight: float) -> Tensor:
         weight = logits.new_full((), positive_weight) if positive_weight != 1.0 else None
@@ -92,9 +113,3 @@ class DetectionLoss:
             missed = wanted * (1.0 - probability) + (1.0 - wanted) * probability
             loss = loss * (wanted * FOCAL_ALPHA + (1.0 - wanted) * (1.0 - FOCAL_ALPHA)) * missed**gamma
         return loss
-
-
-def _overlap(answers: Tensor, found: Matches, head: Head) -> Tensor:
-    """CIoU of the boxes that the matched cells predict with the boxes that they answer for: [K]."""
-    predicted = decode_boxes(answers[:, :4], found.cells, found.anchors, head.stride, head.scale_x_y, head.new_coords)
-    return ciou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(found.boxes_cxcywh))

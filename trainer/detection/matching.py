@@ -1,144 +1,192 @@
-"""Matching: which cells of a head answer for which box. It goes by the boxes alone, so it can run ahead."""
+"""Matching: which cells answer for which box. It goes by the boxes alone, so it can run ahead of the training."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainer.detection.darknet import Head
 
-
-@dataclass(frozen=True)
-class Matches:
-    """The cells of one head that answer for a box: K of them.
-
-    `places` int64 [K]: where in the raw output [B, A, rows, columns] the cell lies, counted flat. `cells` float [K, 2]:
-    its column and row; `anchors` float [K, 2] and `boxes_cxcywh` float [K, 4] in pixels; `classes` int64 [K].
-    `weights` float [K] are 1, and 0 where a row only fills up a fixed length.
-    """
-
-    places: Tensor
-    cells: Tensor
-    anchors: Tensor
-    boxes_cxcywh: Tensor
-    classes: Tensor
-    weights: Tensor
-
-    def padded(self, length: int) -> Matches:
-        """The same with `length` rows, those added of no weight: what is recorded for one shape wants one shape."""
-        missing = length - len(self.places)
-        assert missing >= 0, "a fixed length must hold all matches"
-        if not missing:
-            return self
-        # A box and an anchor of one pixel: what is multiplied by 0 at the end must still be finite.
-        fill = (0, 0.0, 1.0, 1.0, 0, 0.0)
-        rows = (
-            part.new_full((missing, *part.shape[1:]), value) for part, value in zip(self.parts(), fill, strict=True)
-        )
-        return Matches(*(torch.cat([part, more]) for part, more in zip(self.parts(), rows, strict=True)))
-
-    def parts(self) -> tuple[Tensor, ...]:
-        """All tensors, in the order of the fields."""
-        return self.places, self.cells, self.anchors, self.boxes_cxcywh, self.classes, self.weights
-
-
-@dataclass(frozen=True)
-class PackedMatches:
-    """The matches of all heads in two tensors, so that they reach a device in two transfers.
-
-    integers [sum of 2 K] and floats [sum of 9 K], head by head, of `lengths` K.
-    """
-
-    integers: Tensor
-    floats: Tensor
-    lengths: tuple[int, ...]
-
-    def to(self, device: torch.device) -> PackedMatches:
-        """The same on another device; does not wait for it."""
-        integers, floats = (part.to(device, non_blocking=True) for part in (self.integers, self.floats))
-        return PackedMatches(integers, floats, self.lengths)
-
-    def pinned(self) -> PackedMatches:
-        """The same in memory from which a transfer to a GPU need not wait."""
-        return PackedMatches(self.integers.pin_memory(), self.floats.pin_memory(), self.lengths)
-
-    def unpack(self) -> list[Matches]:
-        """The matches of each head, sharing this memory."""
-        found = []
-        integers = torch.split(self.integers, [count for length in self.lengths for count in (length, length)])
-        floats = torch.split(self.floats, [count * length for length in self.lengths for count in (2, 2, 4, 1)])
-        for head, length in enumerate(self.lengths):
-            places, classes = integers[2 * head : 2 * head + 2]
-            cells, anchors, boxes, weights = floats[4 * head : 4 * head + 4]
-            views = (cells.view(length, 2), anchors.view(length, 2), boxes.view(length, 4))
-            found.append(Matches(places, *views, classes, weights))
-        return found
-
-
-def pack(matches: Sequence[Matches]) -> PackedMatches:
-    """Put the matches of all heads into two tensors."""
-    integers = torch.cat([part for found in matches for part in (found.places, found.classes)])
-    floats = [
-        part.flatten() for found in matches for part in (found.cells, found.anchors, found.boxes_cxcywh, found.weights)
-    ]
-    return PackedMatches(integers, torch.cat(floats), tuple(len(found.places) for found in matches))
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What matching needs to know of one head: its stride in pixels and its anchors float [A, 2], on the CPU."""
+    """What matching needs to know of one head: its stride in pixels, its anchors float [A, 2], its scale_x_y."""
 
     stride: int
-    anchors: Tensor
+    anchors: Floats
+    scale_x_y: float = 1.0
+
+    def count_cells(self, height: int, width: int) -> int:
+        """How many there are in one picture of this size."""
+        return len(self.anchors) * (height // self.stride) * (width // self.stride)
 
 
 def grids_of(heads: Sequence[Head]) -> tuple[Grid, ...]:
     """The grids of heads, in the same order."""
-    return tuple(Grid(head.stride, head.anchors.detach().float().cpu()) for head in heads)
+    return tuple(Grid(head.stride, head.anchors.detach().float().cpu().numpy(), head.scale_x_y) for head in heads)
 
 
-def match(targets: Tensor, grid: Grid, shape: tuple[int, int, int], anchor_t: float) -> Matches:
+@dataclass(frozen=True)
+class Pairs:
+    """Cells and the boxes that they answer for, K of them, of any number of pictures.
+
+    image, head, cell (counted through one picture's anchors, rows and columns of that head) and classes: int64 [K];
+    place float [K, 2]: column and row; boxes_cxcywh float [K, 4] and anchors float [K, 2] in pixels.
+    """
+
+    image: Integers
+    head: Integers
+    cell: Integers
+    classes: Integers
+    place: Floats
+    anchors: Floats
+    boxes_cxcywh: Floats
+
+    def some(self, which: NDArray[np.integer]) -> Pairs:
+        return Pairs(*(part[which] for part in self.parts()))
+
+    def parts(self) -> tuple[NDArray[np.generic], ...]:
+        """All arrays, in the order of the fields."""
+        return self.image, self.head, self.cell, self.classes, self.place, self.anchors, self.boxes_cxcywh
+
+
+def match(targets: Floats, grids: Sequence[Grid], size: tuple[int, int], anchor_t: float) -> Pairs:
     """Match boxes to anchors by the ratio of their sides, in the box's own cell and its two nearest neighbours.
 
-    targets [M, 6]: image, class, cx, cy, w, h in pixels; shape: pictures, rows and columns of the head's grid. A box
-    matches an anchor when no side differs by a factor of `anchor_t` or more; the neighbours are those on the side of
-    the cell where the centre lies (YOLOv5 v7.0, utils/loss.py build_targets; the offset is half a cell).
+    targets [M, 6]: image, class, cx, cy, w, h in pixels; size: height and width of the pictures. A box matches an
+    anchor when no side differs by a factor of `anchor_t` or more; the neighbours are those on the side of the cell
+    where the centre lies (YOLOv5 v7.0, utils/loss.py build_targets; the offset is half a cell).
     """
-    _, rows, columns = shape
+    found = [_match_head(targets, grid, head, size, anchor_t) for head, grid in enumerate(grids)]
+    return Pairs(*(np.concatenate(parts) for parts in zip(*(pairs.parts() for pairs in found), strict=True)))
+
+
+def _match_head(targets: Floats, grid: Grid, head: int, size: tuple[int, int], anchor_t: float) -> Pairs:
+    rows, columns = size[0] // grid.stride, size[1] // grid.stride
     ratio = targets[None, :, 4:6] / grid.anchors[:, None]  # [A, M, 2]
-    fits = torch.maximum(ratio, 1.0 / ratio).amax(2) < anchor_t
-    anchor, box = fits.nonzero(as_tuple=True)
-    chosen = targets[box]
-    centre = chosen[:, 2:4] / grid.stride
-    cell = centre.floor()
-    toward = torch.where(centre - cell < 0.5, -1.0, 1.0)  # the nearer neighbour along x and along y
-    zeros = torch.zeros_like(toward[:, 0])
-    steps = torch.stack(
-        [torch.stack([zeros, zeros], 1), torch.stack([toward[:, 0], zeros], 1), torch.stack([zeros, toward[:, 1]], 1)]
-    )
-    cells = cell[None] + steps  # [3, K', 2]
-    inside = (cells >= 0).all(2) & (cells[..., 0] < columns) & (cells[..., 1] < rows)
-    index = inside.nonzero(as_tuple=True)[1]
-    cells, anchor, chosen = cells[inside], anchor[index], chosen[index]
-    column, row = cells.long().unbind(1)
-    image = chosen[:, 0].long()
-    return Matches(
-        places=((image * len(grid.anchors) + anchor) * rows + row) * columns + column,
-        cells=cells,
+    anchor, box = np.nonzero(np.maximum(ratio, 1.0 / ratio).max(2) < anchor_t)
+    centre = targets[box, 2:4] / grid.stride
+    own = np.floor(centre)
+    toward = np.where(centre - own < 0.5, -1.0, 1.0)  # the nearer neighbour along x and along y
+    steps = np.zeros((3, len(box), 2))
+    steps[1, :, 0], steps[2, :, 1] = toward[:, 0], toward[:, 1]
+    places = (own + steps).astype(np.int64)
+    step, pair = np.nonzero((places >= 0).all(2) & (places < (columns, rows)).all(2))
+    column, row = places[step, pair].T
+    anchor, chosen = anchor[pair], targets[box[pair]]
+    return Pairs(
+        image=chosen[:, 0].astype(np.int64),
+        head=np.full(len(chosen), head),
+        cell=(anchor * rows + row) * columns + column,
+        classes=chosen[:, 1].astype(np.int64),
+        place=np.stack([column, row], 1).astype(np.float32),
         anchors=grid.anchors[anchor],
-        boxes_cxcywh=chosen[:, 2:6].contiguous(),
-        classes=chosen[:, 1].long(),
-        weights=torch.ones(len(chosen)),
+        boxes_cxcywh=chosen[:, 2:6],
     )
 
 
-def match_all(targets: Tensor, grids: Sequence[Grid], images: Sequence[int], anchor_t: float) -> list[Matches]:
-    """`match` for every head; `images` is the batch's shape: pictures, channels, height, width."""
-    count, _, height, width = images
-    return [match(targets, grid, (count, height // grid.stride, width // grid.stride), anchor_t) for grid in grids]
+@dataclass(frozen=True)
+class Matches:
+    """What the loss wants to know of a batch, in two tensors, so that it reaches a device in two transfers.
+
+    integers int64 [3, K]: where the cell lies in the outputs of all heads, head after head, each counted through
+    pictures, anchors, rows and columns; its head; its class. floats [11, K]: column, row, anchor's width and height,
+    the box (cx, cy, w, h), stride, all in pixels, scale_x_y, and a weight of 1, or 0 in a column that only fills up.
+    """
+
+    integers: Tensor
+    floats: Tensor
+
+    def __len__(self) -> int:
+        return self.integers.shape[1]
+
+    def to(self, device: torch.device) -> Matches:
+        """The same on another device; does not wait for it."""
+        return Matches(self.integers.to(device, non_blocking=True), self.floats.to(device, non_blocking=True))
+
+    def pinned(self) -> Matches:
+        """The same in memory from which a transfer to a GPU need not wait."""
+        return Matches(self.integers.pin_memory(), self.floats.pin_memory())
+
+    @property
+    def places(self) -> Tensor:
+        return self.integers[0]
+
+    @property
+    def heads(self) -> Tensor:
+        return self.integers[1]
+
+    @property
+    def classes(self) -> Tensor:
+        return self.integers[2]
+
+    @property
+    def cells(self) -> Tensor:
+        return self.floats[0:2].T
+
+    @property
+    def anchors(self) -> Tensor:
+        return self.floats[2:4].T
+
+    @property
+    def boxes_cxcywh(self) -> Tensor:
+        return self.floats[4:8].T
+
+    @property
+    def strides(self) -> Tensor:
+        return self.floats[8, :, None]
+
+    @property
+    def scales(self) -> Tensor:
+        return self.floats[9, :, None]
+
+    @property
+    def weights(self) -> Tensor:
+        return self.floats[10]
+
+
+def arrange(
+    pairs: Pairs, grids: Sequence[Grid], pictures: int, size: tuple[int, int], length: int | None = None
+) -> Matches:
+    """The matches of a batch of `pictures`, filled up to `length` columns if that is given.
+
+    What fills up has a box and an anchor of one pixel: what is multiplied by 0 at the end must still be finite.
+    """
+    count = len(pairs.image)
+    cells = np.array([grid.count_cells(*size) for grid in grids])
+    before = pictures * (np.cumsum(cells) - cells)
+    integers = np.zeros((3, length or count), np.int64)
+    integers[0, :count] = before[pairs.head] + pairs.image * cells[pairs.head] + pairs.cell
+    integers[1, :count] = pairs.head
+    integers[2, :count] = pairs.classes
+    floats = np.ones((11, length or count), np.float32)
+    floats[0:2, :count] = pairs.place.T
+    floats[2:4, :count] = pairs.anchors.T
+    floats[4:8, :count] = pairs.boxes_cxcywh.T
+    floats[8, :count] = np.array([grid.stride for grid in grids])[pairs.head]
+    floats[9, :count] = np.array([grid.scale_x_y for grid in grids])[pairs.head]
+    floats[10, count:] = 0.0
+    return Matches(torch.from_numpy(integers), torch.from_numpy(floats))
+
+
+def match_batch(
+    targets: Floats,
+    grids: Sequence[Grid],
+    pictures: int,
+    size: tuple[int, int],
+    anchor_t: float,
+    length: int | None = None,
+) -> Matches:
+    """`match` and `arrange` of one batch."""
+    return arrange(match(targets, grids, size, anchor_t), grids, pictures, size, length)
 
 
 class Matcher:
@@ -152,20 +200,27 @@ class Matcher:
         self._anchor_t = anchor_t
         self._pins = device.type == "cuda"
         self._fixed = fixed
-        self._room: tuple[int, ...] | None = None
+        self._room: int | None = None
 
-    def match(self, targets: Tensor, images: Sequence[int]) -> PackedMatches:
-        """The matches of targets [M, 6] in a batch of this shape, on the CPU."""
-        found = match_all(targets, self._grids, images, self._anchor_t)
-        if self._fixed:
-            found = self._fill_up(found)
-        packed = pack(found)
-        return packed.pinned() if self._pins else packed
+    def match(self, targets: Floats, bounds: Sequence[int], size: tuple[int, int]) -> list[Matches]:
+        """The matches of several batches, on the CPU: batch i holds pictures bounds[i] to before bounds[i + 1].
 
-    def _fill_up(self, found: list[Matches]) -> list[Matches]:
-        lengths = [len(of_head.places) for of_head in found]
-        if self._room is None:
-            self._room = tuple(self.STEP * (1 + int(length * self.SPARE) // self.STEP) for length in lengths)
-        if any(length > room for length, room in zip(lengths, self._room, strict=True)):
-            return found
-        return [of_head.padded(room) for of_head, room in zip(found, self._room, strict=True)]
+        targets [M, 6] count their image through all batches; size: height and width of the pictures.
+        """
+        pairs = match(targets, self._grids, size, self._anchor_t)
+        batch = np.searchsorted(bounds, pairs.image, side="right") - 1
+        order = np.argsort(batch, kind="stable")
+        borders = np.searchsorted(batch[order], np.arange(len(bounds)))
+        return [
+            self._arrange(pairs.some(order[first:last]), start, end - start, size)
+            for first, last, start, end in zip(borders, borders[1:], bounds, bounds[1:], strict=False)
+        ]
+
+    def _arrange(self, pairs: Pairs, start: int, pictures: int, size: tuple[int, int]) -> Matches:
+        count = len(pairs.image)
+        if self._fixed and self._room is None:
+            self._room = self.STEP * (1 + int(count * self.SPARE) // self.STEP)
+        length = self._room if self._room is not None and count <= self._room else count
+        pairs.image[:] -= start  # a copy of its own, made by `some`
+        matches = arrange(pairs, self._grids, pictures, size, length)
+        return matches.pinned() if self._pins else matches

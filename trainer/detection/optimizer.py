@@ -167,7 +167,8 @@ class Average(Generic[Module]):
         averaged, copied = self._pair(model)
         # One call for all: a small network spends a tenth of its update in calls for each of them.
         torch._foreach_lerp_(*averaged, 1.0 - decay)
-        torch._foreach_copy_(*copied)
+        if copied[0]:  # the counters of batch norms, where there are any
+            torch._foreach_copy_(*copied)
 
     def _pair(self, model: Module) -> tuple[Pairs, Pairs]:
         """What is averaged and what is copied, ours and theirs; found once, since walking a module takes its time."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from trainer.detection.matching import PackedMatches
+from trainer.detection.matching import Matches
 
 WARM_UPS = 3  # passes before the recording, in which libraries choose their algorithms (PyTorch's notes on CUDA graphs)
 
-Pass = Callable[[Tensor, PackedMatches], Tensor]
+Pass = Callable[[Tensor, Matches], Tensor]
 
 
 class RecordedPass:
@@ -27,10 +27,10 @@ class RecordedPass:
         network: nn.Module,
         parameters: Iterable[nn.Parameter],
         images: Tensor,
-        matches: PackedMatches,
+        matches: Matches,
     ) -> None:
         self._images = images.clone(memory_format=torch.channels_last)
-        self._matches = PackedMatches(matches.integers.clone(), matches.floats.clone(), matches.lengths)
+        self._matches = Matches(matches.integers.clone(), matches.floats.clone())
         parameters = list(parameters)
         before = [buffer.clone() for buffer in network.buffers()]
         stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
@@ -48,11 +48,11 @@ class RecordedPass:
         for buffer, was in zip(network.buffers(), before, strict=True):
             buffer.copy_(was)  # the warm-ups moved the running statistics
 
-    def holds(self, images: Tensor, matches: PackedMatches) -> bool:
+    def holds(self, images: Tensor, matches: Matches) -> bool:
         """Whether a batch has the shape of the recording."""
-        return images.shape == self._images.shape and matches.lengths == self._matches.lengths
+        return images.shape == self._images.shape and len(matches) == len(self._matches)
 
-    def __call__(self, images: Tensor, matches: PackedMatches) -> Tensor:
+    def __call__(self, images: Tensor, matches: Matches) -> Tensor:
         """Replay with this batch; the terms are overwritten by the next call."""
         self._images.copy_(images)
         self._matches.integers.copy_(matches.integers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, Trai
 from trainer.detection.batches import Sampling, draw_batches
 from trainer.detection.checkpoint import strip
 from trainer.detection.distributed import assemble, check_shares
-from trainer.detection.matching import PackedMatches
+from trainer.detection.matching import Matches
 from trainer.detection.phases import phase_at
 from trainer.detection.recipe import HYPS, Recipe
 from trainer.detection.run import Run
@@ -115,19 +116,17 @@ def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
     return name_losses(mean)
 
 
-def ready_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, PackedMatches]]:
+def ready_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Matches]]:
     """This process' part of the epoch's batches: images [B, 3, H, W] on the device, and which cells answer."""
     options, team = run.job.options, run.team
     rng = np.random.default_rng([options.seed, epoch])  # by epoch, so that a resumed run draws the same
     sampling = Sampling(run.batch, options.rect, options.multi_scale, run.model.stride, run.weigh_pictures())
-
-    def find_answers(images: Tensor, targets: Tensor) -> tuple[Tensor, PackedMatches]:
-        return images, run.matcher.match(targets, images.shape)
-
-    for images, matches in draw_batches(
-        run.pictures, run.recipe, sampling, rng, team.device, team.rank, team.world, find_answers
-    ):
-        yield images, matches.to(team.device)
+    batches = draw_batches(
+        run.pictures, run.recipe, sampling, rng, team.device, team.rank, team.world, run.matcher.match
+    )
+    with closing(batches):
+        for images, matches in batches:
+            yield images, matches.to(team.device)
 
 
 def check_finite(terms: Tensor, epoch: int) -> None:

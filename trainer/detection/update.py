@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trainer.detection.darknet import Darknet
 from trainer.detection.distributed import Team
 from trainer.detection.loss import DetectionLoss
-from trainer.detection.matching import PackedMatches
+from trainer.detection.matching import Matches
 from trainer.detection.optimizer import Average
 from trainer.detection.precision import Precision
 from trainer.detection.recorded import RecordedPass
@@ -48,7 +48,7 @@ class Updater:
         self._recorded: RecordedPass | None = None
         self._gathered = 0
 
-    def gather(self, images: Tensor, matches: PackedMatches) -> Tensor:
+    def gather(self, images: Tensor, matches: Matches) -> Tensor:
         """Add a batch's gradients; returns the terms of its loss [3], as means over the batches of all processes."""
         terms = self._replay(images, matches) if self._record else self._compute(images, matches)
         self._gathered += 1
@@ -68,21 +68,20 @@ class Updater:
         self._gathered = 0
         self.average.update(self.model)
 
-    def _compute(self, images: Tensor, matches: PackedMatches) -> Tensor:
+    def _compute(self, images: Tensor, matches: Matches) -> Tensor:
         with self.precision.autocast(images.device):
             outputs = self._network(images)
-        found = matches.unpack()
-        counts = torch.stack([of_head.weights.sum() for of_head in found])
+        counts = self.loss.count(matches)
         part: float | Tensor = 1.0
         if self.team.world > 1:  # parts of a batch may differ by a picture
             whole = self.team.total(torch.cat([counts, counts.new_full((1,), len(images))]))
             counts, part = whole[:-1], len(images) / whole[-1]
-        objective, terms = self.loss.share(outputs, found, counts.clamp(min=1.0), part)
+        objective, terms = self.loss.share(outputs, matches, counts, part)
         # A wrapped network averages the gradients of the processes, and theirs are to be summed.
         torch.autograd.backward(self.scaler.scale(objective * (LOSS_SCALE * self.team.world)))
         return terms
 
-    def _replay(self, images: Tensor, matches: PackedMatches) -> Tensor:
+    def _replay(self, images: Tensor, matches: Matches) -> Tensor:
         if self._recorded is None:
             self._recorded = RecordedPass(self._compute, self.model, self._parameters, images, matches)
         if self._recorded.holds(images, matches):
