@@ -74,10 +74,12 @@ class Uploads:
     def __init__(
         self, bucket: Bucket, folder: Path, warn: Callable[[str], object], wanted: Sequence[str] = ("**/*",)
     ) -> None:
-        if _is_local(bucket.url) and (Path(bucket.path) / folder.name).resolve().is_relative_to(folder.resolve()):
+        name = folder.resolve().name  # that of '.', too
+        if _is_local(bucket.url) and (Path(bucket.path) / name).resolve().is_relative_to(folder.resolve()):
             raise ConfigError(f"--bucket {bucket.url} would copy {folder} into itself")
         self._bucket = bucket
         self._folder = folder
+        self._name = name
         self._warn = warn
         self._wanted = wanted
         self._state = threading.Condition()
@@ -88,7 +90,7 @@ class Uploads:
 
     @property
     def url(self) -> str:
-        return f"{self._bucket.url.rstrip('/')}/{self._folder.name}"
+        return f"{self._bucket.url.rstrip('/')}/{self._name}"
 
     def soon(self) -> None:
         """Something changed: send it when the line is free."""
@@ -141,7 +143,7 @@ class Uploads:
                 name, mark = source.relative_to(self._folder).as_posix(), _mark(source)
                 if self._sent.get(name) != mark:
                     with _at_rest(source) as still:
-                        self._bucket.send(still, f"{self._folder.name}/{name}")
+                        self._bucket.send(still, f"{self._name}/{name}")
                     self._sent[name] = mark
         except Exception as error:  # of any file system: nothing that goes wrong there may end a training
             return _told(error)

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import math
+import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -120,31 +122,54 @@ def scalars(row: Row) -> dict[str, Any]:
 
 
 class Board:
-    """Writes TensorBoard's event file into a folder, under the names of the table's columns."""
+    """Writes TensorBoard's event file into a folder, under the names of the table's columns.
 
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    Where that cannot be done (the disk is full), it is one warning, and no more is written.
+    """
 
-        self._writer = EventFileWriter(str(folder))
-        self._started = False
+    def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._folder = folder
+        self._warn = warn
+        self._failed = False
+        self._first = True
+        # TensorBoard reads a folder's files in the order of their names.
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = (folder / name).open("wb")
+        self._records = RecordWriter(self._file)
 
     def add(self, row: Row) -> None:
+        if not self._failed:
+            self._forgive(lambda: self._write(row))
+
+    def close(self) -> None:
+        self._forgive(self._file.close)
+
+    def _forgive(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._failed:
+                self._warn(f"cannot write TensorBoard's events to {self._folder} ({error.strerror})")
+            self._failed = True
+
+    def _write(self, row: Row) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        step = row["epoch"]
-        if not self._started:  # what an earlier file holds of this epoch and later ones no longer counts
-            self._writer.add_event(Event(step=step, session_log=SessionLog(status=SessionLog.START)))
-            self._started = True
-        told = {name: float(value) for name, value in scalars(row).items() if name != "epoch"} | {
-            "metrics/fitness": math.nan if row.get("fitness") is None else row["fitness"]
-        }
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in told.items()]
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
+        now, step = time.time(), row["epoch"]
+        told = {name: float(value) for name, value in scalars(row).items() if name != "epoch"}
+        told["metrics/fitness"] = math.nan if row.get("fitness") is None else row["fitness"]
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in told.items()])
+        events = [Event(wall_time=now, step=step, summary=summary)]
+        if self._first:  # the second voids what an earlier file holds of this epoch and later ones
+            start = Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START))
+            events = [Event(wall_time=now, file_version="brain.Event:2"), start, *events]
+        for event in events:
+            self._records.write(event.SerializeToString())
+        self._records.flush()
+        self._first = False
 
 
 def check_tensorboard() -> None:

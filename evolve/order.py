@@ -68,7 +68,8 @@ class Order:
 def take_order(flags: Mapping[str, Any]) -> Order:
     """The order that the flags give; those that are None were not given. Raises ConfigError, SpaceError."""
     if flags.get("resume"):
-        return _resumed(Path(flags["resume"]), flags)
+        given = Path(flags["resume"])
+        return _resumed(given.parent if given.is_file() else given, flags)
     config = resolve_config({name: value for name, value in flags.items() if name in _CONFIG})
     name = flags.get("name") or NAME
     if not re.fullmatch(r"\w[\w.+ -]*", name):

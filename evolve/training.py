@@ -103,6 +103,7 @@ class Session:
     def end(self) -> Iterator[str]:
         """Send what has not been sent yet, and tell what could not be done."""
         if self._uploads is not None:
+            self._uploads.soon()
             self._uploads.close()
         yield from self._warned()
 
@@ -119,7 +120,9 @@ class Session:
             return
         job = TrainJob(order.hyp, options, paths.root, resume=going_on)
         with ExitStack() as stack:
-            board = stack.enter_context(closing(Board(paths.root))) if order.tensorboard else None
+            board = (
+                stack.enter_context(closing(Board(paths.root, self._warnings.append))) if order.tensorboard else None
+            )
             for metrics in stack.enter_context(closing(self._trainer.train(job))):
                 with self._interrupts.held():
                     self._keep(epoch_row(metrics, order.fitness(metrics)), journal, board)

@@ -79,7 +79,7 @@ class Silence:
 
 
 class Uploading:
-    """Tells another watcher everything, and sends the run folder's files to a bucket whenever some have changed."""
+    """Tells another watcher everything, and sends the run folder's files to a bucket after every trial."""
 
     def __init__(self, watcher: Watcher, bucket: Bucket, folder: Path, wanted: Sequence[str]) -> None:
         self._watcher = watcher
@@ -97,7 +97,6 @@ class Uploading:
 
     def epoch(self, number: int, epoch: int, fitness: float) -> None:
         self._watcher.epoch(number, epoch, fitness)
-        self._uploads.soon()
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
         self._watcher.finished(outcome, standing)

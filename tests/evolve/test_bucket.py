@@ -165,9 +165,13 @@ def test_a_bucket_that_cannot_be_used_is_one_sentence_before_any_training(world,
     assert not Path("runs").exists()
 
 
-def test_a_folder_serves_as_a_bucket_but_not_the_run_folder_itself(world: World):
+def test_a_folder_serves_as_a_bucket_but_not_the_run_folder_itself(world: World, monkeypatch):
     assert world.evolve(*TRAIN, "--bucket", f"file://{world.folder}/copies").exit_code == 0
     assert contents(Path("copies/exp")) == contents(Path("runs/train/exp"))
+    monkeypatch.chdir("runs/train/exp")
+    assert world.evolve("train", "--resume", ".", "--bucket", f"file://{world.folder}/again").exit_code == 0
+    assert contents(world.folder / "again" / "exp") == contents(world.folder / "runs" / "train" / "exp")
+    monkeypatch.chdir(world.folder)
     result = world.evolve(*TRAIN, "--bucket", f"file://{world.folder}/runs/train")
     assert result.exit_code == 2
     assert "would copy runs/train/exp2 into itself" in result.stderr

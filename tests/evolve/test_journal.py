@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-import os
 import sys
 from pathlib import Path
 
@@ -141,13 +140,25 @@ def test_tensorboard_shows_every_column_epoch_by_epoch(world: World):
 
 def test_tensorboard_shows_an_epoch_that_is_trained_again_once(tmp_path):
     for epochs, recall in ((range(1, 5), 0.25), (range(3, 5), 0.75)):
-        board = Board(tmp_path)
+        board = Board(tmp_path, pytest.fail)
         for epoch in epochs:
             board.add(row(epoch, recall=recall))
         board.close()
-        for file in tmp_path.glob("events*.0"):  # the next one must come later, by the seconds in its name
-            os.rename(file, tmp_path / "events.out.tfevents.0000000001.first")
     assert scalars(tmp_path)["metrics/recall"] == [(1, 0.25), (2, 0.25), (3, 0.75), (4, 0.75)]
+
+
+def test_a_disk_that_is_full_costs_two_warnings_and_not_the_training(world: World):
+    command = ("train", "--trainer", "toy:ToyTrainer", "--data", "points", "--epochs", "12", "--tensorboard")
+    process = world.start_command(*command, limit_bytes=1500)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert errors == ""
+    assert "epoch 12/12" in output
+    warnings = sorted(line.partition(" (")[0] for line in output.splitlines() if line.startswith("warning: cannot"))
+    assert warnings == [
+        "warning: cannot write TensorBoard's events to runs/train/exp",
+        "warning: cannot write runs/train/exp",
+    ]
 
 
 def test_without_the_package_tensorboard_is_one_sentence_before_any_training(world: World, monkeypatch):

@@ -160,6 +160,11 @@ def test_what_is_done_is_not_done_again(world: World):
     assert first.partition("on val:")[2] == again.output.partition("on val:")[2]
 
 
+def test_the_state_itself_names_its_folder_as_well(world: World):
+    train(world)
+    assert "all 4 epochs are done" in resume(world, folder=EXP / "last.pt").output
+
+
 def test_of_several_seeds_those_go_on_that_were_not_done(world: World):
     train(world, "--seeds", "3")
     whole = [rows(EXP / f"seed-{seed}") for seed in range(3)]

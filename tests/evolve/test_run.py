@@ -204,6 +204,17 @@ def test_the_printed_command_trains_with_the_best_hyp(world):
     assert "--fitness recall=1" in printed
 
 
+def test_the_printed_command_and_the_hyp_file_tell_every_option_that_is_not_as_usual(world):
+    (world.folder / "yolo.weights").touch()
+    more = ("--weights", "yolo.weights", "--freeze-layers", "3", "--freeze-epochs", "1", "--rect", "--amp", "off")
+    printed = world.run(*more, "--device", "0", "--cache", "none").output.partition("train with it: ")[2].strip()
+    told = " --device 0 --trainer toy:ToyTrainer --weights yolo.weights --freeze-layers 3 --freeze-epochs 1"
+    assert printed.endswith(f"{told} --rect --cache none --amp off")
+    header = (world.run_folder / "best" / "hyp.yaml").read_text()
+    assert all(f"# {name} " in header for name in ("weights", "freeze_layers", "freeze_epochs", "rect", "amp"))
+    assert "# multi_scale" not in header
+
+
 def test_the_built_in_trainer_runs_a_study_on_the_built_in_data(world, monkeypatch):
     monkeypatch.setenv("EVOLVE_CACHE", str(world.folder / "cache"))
     result = world.evolve("run", "--data", "digits", "--epochs", "1", "--imgsz", "32", "--generations", "2")
