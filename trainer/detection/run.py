@@ -37,7 +37,7 @@ class Run:
     def __init__(self, job: TrainJob, recipe: Recipe, world: World, team: Team) -> None:
         options = job.options
         self.job, self.recipe, self.world, self.team = job, recipe, world, team
-        self.pictures = world.pictures_for(team.device)
+        self.pictures, self.scored = world.pictures_for(team.device), world.scored_for(team.device)
         torch.manual_seed(options.seed)
         self.model = build_model(options.model, world)
         if world.weights is not None and not job.resume:

@@ -72,7 +72,7 @@ def train_epochs(run: Run) -> Iterator[EpochMetrics]:
             if options.save:
                 run.save(is_best=False)
             continue
-        scores = score_split(run.average.model, run.world.scored, run.world.spec.nc, run.precision.dtype)
+        scores = score_split(run.average.model, run.scored, run.world.spec.nc, run.precision.dtype)
         metrics = EpochMetrics(
             epoch=epoch,
             precision=scores.precision,

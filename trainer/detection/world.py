@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trainer.api import DataError, Prepared, TrainOptions
 from trainer.detection.anchors import fit_anchors
@@ -40,15 +41,27 @@ class World:
     anchors: np.ndarray
     weights: Path | None
     prepared: Prepared
-    _resident: dict[torch.device, Pictures] = field(default_factory=dict, compare=False, repr=False)
+    _resident: dict[tuple[str, torch.device], Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def pictures_for(self, device: torch.device) -> Pictures:
         """The training pictures as a device wants them: on a GPU all of them at once, if it has room for twice that."""
-        if device.type != "cuda" or self.pictures.pixels is None:
-            return self.pictures
-        if device not in self._resident and 2 * self.pictures.pixels.nbytes < torch.cuda.mem_get_info(device)[0]:
-            self._resident[device] = self.pictures.to(device)
-        return self._resident.get(device, self.pictures)
+        images = self._bring("train", self.pictures.pixels, device)
+        return self.pictures if images is None else replace(self.pictures, images=images)
+
+    def scored_for(self, device: torch.device) -> Split:
+        """The same of what is scored."""
+        scored = Pictures(self.scored.images, self.scored.sizes, ())
+        images = self._bring("scored", scored.pixels, device)
+        return self.scored if images is None else replace(self.scored, images=images)
+
+    def _bring(self, name: str, pixels: Tensor | None, device: torch.device) -> Tensor | None:
+        """Pictures on a GPU, brought there once for all trainings; None where they cannot be, or need not."""
+        if device.type != "cuda" or pixels is None:
+            return None
+        key = (name, device)
+        if key not in self._resident and 2 * pixels.nbytes < torch.cuda.mem_get_info(device)[0]:
+            self._resident[key] = pixels.to(device)
+        return self._resident.get(key)
 
 
 def check_options(options: TrainOptions) -> None:
