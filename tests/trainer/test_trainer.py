@@ -341,6 +341,18 @@ def test_pictures_that_are_decoded_on_demand_train_the_same(data: Path, tmp_path
     assert [without_time(metrics) for metrics in cached] == [without_time(metrics) for metrics in decoded]
 
 
+def test_a_training_leaves_its_pictures_on_request_also_where_it_was_resumed(data: Path, tmp_path: Path) -> None:
+    job = job_of(data, tmp_path, epochs=3, imgsz=32, save=True, plots=True)
+    with closing(DetectionTrainer().train(job)) as epochs:
+        next(epochs)
+    assert not list(tmp_path.glob("*.html"))
+    list(DetectionTrainer().train(replace(job, resume=True)))
+    (page,) = tmp_path.glob("*.html")
+    text = page.read_text()
+    assert all(name in text for name in NAMES)
+    assert text.count("data:image/") >= 4  # three batches, and what was found
+
+
 def test_gathering_gradients_is_an_update_with_all_of_their_pictures() -> None:
     """Two batches gathered move the weights as their mean gradient does."""
     outcome = []

@@ -25,13 +25,14 @@ from trainer.detection.recipe import Recipe
 from trainer.detection.update import Updater
 from trainer.detection.weights import load_weights
 from trainer.detection.world import World
+from trainer.messages import metrics_from_dict, metrics_to_dict
 
 
 class Run:
     """One training between two epochs: the model, its average, and what moves them.
 
-    `epoch` is the last one that was trained; `metrics` are those of the last one that was scored, `best` is the highest
-    fitness so far, `map_by_class` what each class scored last (None: never).
+    `epoch` is the last one that was trained; `history` holds the metrics of all that were scored, `best` is the highest
+    fitness among them, `map_by_class` what each class scored last (None: never).
     """
 
     def __init__(self, job: TrainJob, recipe: Recipe, world: World, team: Team) -> None:
@@ -48,7 +49,7 @@ class Run:
         self.precision = agree_precision(self.model, options, team)
         self.average = Average(self.model, sum(self.count_updates(phase) for phase in phases_of(options)))
         self.epoch = 0
-        self.metrics: EpochMetrics | None = None
+        self.history: list[EpochMetrics] = []
         self.best = float("-inf")
         self.map_by_class: list[float] | None = None
         self.phase: Phase | None = None
@@ -106,7 +107,7 @@ class Run:
 
         A class that is not in the scored split counts as the mean of the others.
         """
-        self.metrics = metrics
+        self.history.append(metrics)
         of_class = ap.mean(1)
         self.map_by_class = np.where(np.isnan(of_class), metrics.map50_95, of_class).tolist()
         scores = (metrics.precision, metrics.recall, metrics.map50, metrics.map50_95)
@@ -117,9 +118,10 @@ class Run:
 
     def save(self, *, is_best: bool) -> None:
         """Write last.pt, from which the run can be resumed, and best.pt if this epoch is the best one."""
-        save_checkpoint(self.job.workdir / "last.pt", self._described, self.average.model, self.metrics, self._state())
+        metrics = self.history[-1] if self.history else None
+        save_checkpoint(self.job.workdir / "last.pt", self._described, self.average.model, metrics, self._state())
         if is_best:
-            save_checkpoint(self.job.workdir / "best.pt", self._described, self.average.model, self.metrics)
+            save_checkpoint(self.job.workdir / "best.pt", self._described, self.average.model, metrics)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -129,6 +131,7 @@ class Run:
             "scaler": self.updater.scaler.state_dict(),
             "batches": self.schedule.batches,
             "updates": self.average.updates,
+            "history": [metrics_to_dict(metrics) for metrics in self.history],
             "best": self.best,
             "map_by_class": self.map_by_class,
         }
@@ -143,6 +146,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(content["weights"])
         self.average.updates = state["updates"]
+        self.history = [metrics_from_dict(metrics) for metrics in state["history"]]
         self.best = state["best"]
         self.map_by_class = state["map_by_class"]
         self.enter(phase_at(self.job.options, max(1, self.epoch)))

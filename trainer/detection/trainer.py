@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
 from trainer.detection.batches import Sampling, draw_batches
 from trainer.detection.checkpoint import strip
+from trainer.detection.detect import detect
 from trainer.detection.distributed import assemble, check_shares
 from trainer.detection.matching import Matches
 from trainer.detection.phases import phase_at
@@ -20,6 +22,8 @@ from trainer.detection.recipe import HYPS, Recipe
 from trainer.detection.run import Run
 from trainer.detection.validation import score_split
 from trainer.detection.world import World, check_options, open_world
+
+SHOWN_BATCHES = 3  # of the first epoch, among the pictures that a training leaves
 
 
 class DetectionTrainer:
@@ -88,6 +92,30 @@ def train_epochs(run: Run) -> Iterator[EpochMetrics]:
         yield metrics
     if options.save and team.leads:
         strip(run.job.workdir / "last.pt")
+    if options.plots and team.leads:
+        draw_pictures(run)
+
+
+def draw_pictures(run: Run) -> None:
+    """Leave what the training saw and found as pictures. The first batches are drawn again, as they were."""
+    from trainer.detection.figures import leave_pictures  # plotly is slow to load, and a trial draws nothing
+
+    options = run.job.options
+    sampling = Sampling(options.batch, options.rect, options.multi_scale, run.model.stride)
+    batches: Generator[tuple[Tensor, Tensor], None, None] = draw_batches(
+        run.pictures, run.recipe, sampling, np.random.default_rng([options.seed, 1])
+    )
+    with closing(batches):
+        first = [(images.cpu(), targets) for images, targets in islice(batches, SHOWN_BATCHES)]
+    leave_pictures(
+        run.job.workdir,
+        names=run.world.spec.names,
+        training=run.world.training,
+        scored=run.world.scored,
+        detections=detect(run.average.model, run.scored, run.precision.dtype),
+        epochs=run.history,
+        first_batches=first,
+    )
 
 
 def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
