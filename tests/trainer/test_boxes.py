@@ -166,11 +166,12 @@ def random_predictions(seed: int, pictures: int, n: int, nc: int, low: float = 0
 def test_suppression_equals_the_plain_loop(
     seed: int, nc: int, conf: float, limit: float, max_det: int, low: float
 ) -> None:
-    predictions = random_predictions(seed, pictures=2, n=25, nc=nc, low=low)
+    predictions = random_predictions(seed, pictures=2, n=25, nc=nc, low=low).double()  # no overlap is near the limit
     found = non_max_suppression(predictions, conf, limit, max_det)
     for picture, detections in enumerate(found):
         expected = plain_suppression(predictions[picture], conf, limit, max_det)
-        torch.testing.assert_close(detections, torch.tensor(expected).view(-1, 6), rtol=1e-5, atol=1e-4)
+        rows = torch.tensor(expected, dtype=torch.float64).view(-1, 6)
+        torch.testing.assert_close(detections, rows, rtol=1e-5, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=60)
@@ -183,9 +184,9 @@ def test_suppression_equals_the_plain_loop(
 def test_all_pairs_at_once_keep_what_the_lists_keep(seed: int, n: int, limit: float, max_det: int) -> None:
     """The way of the GPU, run here on the CPU; the lists leave out only what comes behind max_det."""
     generator = torch.Generator().manual_seed(seed)
-    boxes = random_boxes(seed, 3 * n, low=-20.0).view(3, n, 4)
+    boxes = random_boxes(seed, 3 * n, low=-20.0).view(3, n, 4).double()  # no overlap is near the limit
     labels = torch.randint(0, 3, (3, n), generator=generator)
-    confidences = torch.rand(3, n, generator=generator).sort(dim=1, descending=True).values
+    confidences = torch.rand(3, n, generator=generator).double().sort(dim=1, descending=True).values
     usable = confidences > 0.1
     by_pairs = keep_by_pairs(boxes, labels, usable, limit)
     by_lists = keep_by_lists(boxes, confidences, labels, usable, limit, max_det)
