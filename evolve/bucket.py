@@ -17,7 +17,7 @@ from typing import Any
 from evolve.config import MASK, ConfigError, mask_secrets
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # between tries, doubling
-LAST_WAIT_S = 300.0  # a large file on a slow line; Ctrl-C ends it
+LAST_WAIT_S = 600.0  # a large file on a slow line; Ctrl-C ends it
 SMALL_BYTES = 1 << 24  # what is read at once, so that it does not grow while it is sent
 
 _OPTIONS: dict[str, dict[str, Any]] = {  # we try again ourselves, and tell of it
@@ -101,16 +101,19 @@ class Uploads:
                 self._thread.start()
             self._state.notify()
 
-    def close(self, wait_s: float = LAST_WAIT_S) -> None:
-        """Send what is not there yet, trying once more if need be; warn of what could not be sent in time."""
+    def finish(self, wait_s: float) -> bool:
+        """Send what is not there yet, trying once more if need be; returns whether that ended in time, well or not."""
         if self._thread is None:
-            return
+            return True
         with self._state:
             self._closing = self._due = True
             self._state.notify()
-        thread, self._thread = self._thread, None
-        thread.join(wait_s)
-        if thread.is_alive():
+        self._thread.join(wait_s)
+        return not self._thread.is_alive()
+
+    def close(self, wait_s: float = LAST_WAIT_S) -> None:
+        """Finish, and warn where that took too long."""
+        if not self.finish(wait_s):
             self._warn(f"the upload to {self.url} was given up after {wait_s:g} s; everything lies in {self._folder}")
 
     def _work(self) -> None:

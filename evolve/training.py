@@ -25,6 +25,8 @@ from search_spaces import SpaceError, available_spaces, load_space
 from trainer import EpochMetrics, TrainerError, TrainJob
 from trainer.process import ProcessTrainer
 
+UNNOTICED_S = 2.0  # nobody asks what is going on before that
+
 
 def check_understood(names: Iterable[str], known: frozenset[str] | None, trainer: str) -> None:
     """Raise SpaceError for a hyp that the trainer does not understand, as it would do nothing. None: it takes any."""
@@ -104,7 +106,9 @@ class Session:
         """Send what has not been sent yet, and tell what could not be done."""
         if self._uploads is not None:
             self._uploads.soon()
-            self._uploads.close()
+            if not self._uploads.finish(UNNOTICED_S):
+                yield f"sending the rest to {self._uploads.url} ..."
+                self._uploads.close()
         yield from self._warned()
 
     def hint(self) -> Iterator[str]:

@@ -114,7 +114,7 @@ def test_a_server_that_never_comes_costs_a_warning_and_nothing_else(world: World
     arguments = ("--bucket", "s3://never")
     result = world.run(*arguments) if command == ("run",) else world.evolve(*command, *arguments)
     assert result.exit_code == 0, result.output
-    warnings = [line for line in result.output.splitlines() if "s3://never/" in line]
+    warnings = [line for line in result.output.splitlines() if line.startswith("warning:") and "s3://never/" in line]
     assert [warning.partition(" s3://")[0] for warning in warnings][-1] == "warning: not all could be sent to"
     assert len(warnings) <= 2
     s3.start()
@@ -257,3 +257,11 @@ def test_a_wrong_url_is_refused_whatever_it_is():
     for url in ("", "s3:/bucket", "://bucket", "s3:///x", "runs/train"):
         with pytest.raises(ConfigError, match="is not a URL"):
             open_bucket(url)
+
+
+def test_whoever_waits_for_the_end_is_told_what_for(world: World, s3: S3, monkeypatch):
+    monkeypatch.setattr("evolve.training.UNNOTICED_S", 0.0)
+    s3.make("slowly")
+    result = world.evolve(*TRAIN, "--bucket", "s3://slowly")
+    assert "\nsending the rest to s3://slowly/exp ...\non val:" in result.output
+    assert s3.holds("slowly") == contents(Path("runs/train/exp"))
