@@ -16,12 +16,12 @@ from trainer.api import DataError
 from trainer.detection.augment import Pictures
 from trainer.detection.batches import (
     AHEAD,
+    Ahead,
     Sampling,
     count_batches,
     cut_epoch,
     draw_batches,
     draw_sides,
-    make_ahead,
     share_out,
 )
 from trainer.detection.recipe import Recipe
@@ -171,7 +171,7 @@ def test_what_is_made_ahead_comes_in_order_and_only_a_little_ahead() -> None:
             asked.append(item)
             yield item
 
-    made = make_ahead(items())
+    made = Ahead(items())
     assert next(made) == 0
     wait_until(lambda: len(asked) == AHEAD + 2)
     assert list(made) == list(range(1, 10))
@@ -179,12 +179,12 @@ def test_what_is_made_ahead_comes_in_order_and_only_a_little_ahead() -> None:
 
 def test_an_error_while_making_reaches_the_one_who_asks() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(make_ahead(1 // item for item in (1, 0, 1)))
+        list(Ahead(1 // item for item in (1, 0, 1)))
 
 
 def test_leaving_early_leaves_no_thread() -> None:
     before = threading.active_count()
-    made = make_ahead(iter(range(100)))
+    made = Ahead(iter(range(100)))
     next(made)
     made.close()
     assert threading.active_count() == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
@@ -83,7 +83,7 @@ def draw_batches(
     rank: int = 0,
     world: int = 1,
     answer: Answering[Answer] = split_targets,  # type: ignore[assignment]
-) -> Generator[tuple[Tensor, Answer], None, None]:
+) -> Ahead[tuple[Tensor, Answer]]:
     """The batches of an epoch: images float [B, 3, H, W] in 0..1, on `device`, and what `answer` makes of the targets.
 
     The device is that of the pictures if none is named, and the images are laid out as convolutions like it (channels
@@ -102,7 +102,7 @@ def draw_batches(
             answers = answer(plan.targets, stretch.bounds, (plan.height, plan.width))
             yield from zip(render_stretch(pictures, stretch, device), answers, strict=True)
 
-    return make_ahead(make())
+    return Ahead(make())
 
 
 def draw_stretches(
@@ -188,18 +188,27 @@ def scale_shape(shape: tuple[int, int], scale: float, stride: int) -> tuple[int,
     return height, width
 
 
-def make_ahead(items: Iterator[Made]) -> Generator[Made, None, None]:
-    """Make the next ones in a thread while the last is being used.
+class Ahead(Iterator[Made]):
+    """Makes the next few of `items` in a thread while the last is being used. It begins at once; close it in any case.
 
     One thread makes them, in order, so that what it draws from a generator does not depend on timing.
     """
-    threads = torch.get_num_threads()  # a new thread would take all cores: OpenMP keeps the number by thread
-    with ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(threads)) as pool:
-        waiting = deque(pool.submit(next, items, None) for _ in range(AHEAD + 1))
-        try:
-            while (made := waiting.popleft().result()) is not None:
-                waiting.append(pool.submit(next, items, None))
-                yield made
-        finally:
-            for future in waiting:
-                future.cancel()
+
+    def __init__(self, items: Iterator[Made]) -> None:
+        threads = torch.get_num_threads()  # a new thread would take all cores: OpenMP keeps the number by thread
+        self._pool = ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(threads))
+        self._items = items
+        self._waiting = deque(self._pool.submit(next, items, None) for _ in range(AHEAD + 1))
+
+    def __next__(self) -> Made:
+        made = self._waiting.popleft().result() if self._waiting else None
+        if made is None:
+            self.close()
+            raise StopIteration
+        self._waiting.append(self._pool.submit(next, self._items, None))
+        return made
+
+    def close(self) -> None:
+        """End the thread; what is being made is still made."""
+        self._waiting.clear()
+        self._pool.shutdown(cancel_futures=True)

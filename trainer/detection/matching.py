@@ -71,25 +71,32 @@ def match(targets: Floats, grids: Sequence[Grid], size: tuple[int, int], anchor_
 
 def _match_head(targets: Floats, grid: Grid, head: int, size: tuple[int, int], anchor_t: float) -> Pairs:
     rows, columns = size[0] // grid.stride, size[1] // grid.stride
-    ratio = targets[None, :, 4:6] / grid.anchors[:, None]  # [A, M, 2]
-    anchor, box = np.nonzero(np.maximum(ratio, 1.0 / ratio).max(2) < anchor_t)
-    centre = targets[box, 2:4] / grid.stride
-    own = np.floor(centre)
-    toward = np.where(centre - own < 0.5, -1.0, 1.0)  # the nearer neighbour along x and along y
-    steps = np.zeros((3, len(box), 2))
-    steps[1, :, 0], steps[2, :, 1] = toward[:, 0], toward[:, 1]
-    places = (own + steps).astype(np.int64)
-    step, pair = np.nonzero((places >= 0).all(2) & (places < (columns, rows)).all(2))
-    column, row = places[step, pair].T
-    anchor, chosen = anchor[pair], targets[box[pair]]
+    fits = np.ones((len(grid.anchors), len(targets)), dtype=bool)
+    for axis in (0, 1):
+        ratio = targets[:, 4 + axis] / grid.anchors[:, axis, None]
+        fits &= (ratio < anchor_t) & (ratio * anchor_t > 1.0)
+    # The three cells of each box first, since a box has several anchors.
+    place = targets[:, 2:4] / np.float32(grid.stride)
+    own = np.floor(place)
+    toward = np.where(place - own < 0.5, -1, 1)  # the nearer neighbour along x and along y
+    column, row = own.astype(np.int64).T
+    cells = [(column, row), (column + toward[:, 0], row), (column, row + toward[:, 1])]
+    anchors, boxes, chosen = [], [], []
+    for x, y in cells:
+        anchor, box = np.nonzero(fits & ((x >= 0) & (x < columns) & (y >= 0) & (y < rows)))
+        anchors.append(anchor)
+        boxes.append(box)
+        chosen.append(np.stack([x[box], y[box]], 1))
+    anchor, box, place_of = (np.concatenate(parts) for parts in (anchors, boxes, chosen))
+    matched = targets[box]
     return Pairs(
-        image=chosen[:, 0].astype(np.int64),
-        head=np.full(len(chosen), head),
-        cell=(anchor * rows + row) * columns + column,
-        classes=chosen[:, 1].astype(np.int64),
-        place=np.stack([column, row], 1).astype(np.float32),
+        image=matched[:, 0].astype(np.int64),
+        head=np.full(len(box), head),
+        cell=(anchor * rows + place_of[:, 1]) * columns + place_of[:, 0],
+        classes=matched[:, 1].astype(np.int64),
+        place=place_of.astype(np.float32),
         anchors=grid.anchors[anchor],
-        boxes_cxcywh=chosen[:, 2:6],
+        boxes_cxcywh=matched[:, 2:6],
     )
 
 

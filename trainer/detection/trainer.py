@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack, closing
 from itertools import islice
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
-from trainer.detection.batches import Sampling, draw_batches
+from trainer.detection.batches import Ahead, Sampling, draw_batches
 from trainer.detection.checkpoint import strip
 from trainer.detection.detect import detect
 from trainer.detection.distributed import assemble, check_shares
@@ -64,36 +64,45 @@ class DetectionTrainer:
 def train_epochs(run: Run) -> Iterator[EpochMetrics]:
     """Train what is left of a run; the first process yields after every epoch that was scored, the others never."""
     options, team = run.job.options, run.team
-    for epoch in range(run.epoch + 1, options.epochs + 1):
-        started = time.perf_counter()
-        run.map_by_class = team.meet(f"epoch {epoch}", run.map_by_class)
-        run.enter(phase_at(options, epoch))
-        losses = train_one_epoch(run, epoch)
-        team.meet(f"end of epoch {epoch}")
-        if not team.leads:
-            continue
-        if options.notest and epoch < options.epochs:
-            if options.save:
+    with ExitStack() as stack:
+        batches = None
+        for epoch in range(run.epoch + 1, options.epochs + 1):
+            started = time.perf_counter()
+            run.map_by_class = team.meet(f"epoch {epoch}", run.map_by_class)
+            run.enter(phase_at(options, epoch))
+            if batches is None:
+                batches = stack.enter_context(closing(start_batches(run, epoch)))
+            losses = train_one_epoch(run, epoch, batches)
+            # The next epoch's first batches are made while this one is scored, where that does not decide on them.
+            early = epoch < options.epochs and phase_at(options, epoch + 1) == run.phase and not options.image_weights
+            batches = stack.enter_context(closing(start_batches(run, epoch + 1))) if early else None
+            team.meet(f"end of epoch {epoch}")
+            if team.leads and (epoch == options.epochs or not options.notest):
+                yield score_epoch(run, epoch, losses, started)
+            elif team.leads and options.save:
                 run.save(is_best=False)
-            continue
-        scores = score_split(run.average.model, run.scored, run.world.spec.nc, run.precision.dtype)
-        metrics = EpochMetrics(
-            epoch=epoch,
-            precision=scores.precision,
-            recall=scores.recall,
-            map50=scores.map50,
-            map50_95=scores.map50_95,
-            losses=losses,
-            seconds=time.perf_counter() - started,
-        )
-        is_best = run.note(metrics, scores.ap)
-        if options.save:
-            run.save(is_best=is_best)
-        yield metrics
     if options.save and team.leads:
         strip(run.job.workdir / "last.pt")
     if options.plots and team.leads:
         draw_pictures(run)
+
+
+def score_epoch(run: Run, epoch: int, losses: dict[str, float], started: float) -> EpochMetrics:
+    """Score the averaged weights, and save them if that is wanted."""
+    scores = score_split(run.average.model, run.scored, run.world.spec.nc, run.precision.dtype)
+    metrics = EpochMetrics(
+        epoch=epoch,
+        precision=scores.precision,
+        recall=scores.recall,
+        map50=scores.map50,
+        map50_95=scores.map50_95,
+        losses=losses,
+        seconds=time.perf_counter() - started,
+    )
+    is_best = run.note(metrics, scores.ap)
+    if run.job.options.save:
+        run.save(is_best=is_best)
+    return metrics
 
 
 def draw_pictures(run: Run) -> None:
@@ -102,7 +111,7 @@ def draw_pictures(run: Run) -> None:
 
     options = run.job.options
     sampling = Sampling(options.batch, options.rect, options.multi_scale, run.model.stride)
-    batches: Generator[tuple[Tensor, Tensor], None, None] = draw_batches(
+    batches: Ahead[tuple[Tensor, Tensor]] = draw_batches(
         run.pictures, run.recipe, sampling, np.random.default_rng([options.seed, 1])
     )
     with closing(batches):
@@ -118,7 +127,7 @@ def draw_pictures(run: Run) -> None:
     )
 
 
-def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
+def train_one_epoch(run: Run, epoch: int, batches: Iterable[tuple[Tensor, Matches]]) -> dict[str, float]:
     """One pass over the training pictures; returns the mean losses. Raises TrainingDiverged.
 
     On a CPU a loss that is not finite ends the epoch at once, on a GPU at its end: nothing waits for the device.
@@ -128,9 +137,9 @@ def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
     device = run.team.device
     total = torch.zeros(3, device=device)
     gathered, steps = 0, 0
-    for images, matches in ready_batches(run, epoch):
+    for images, matches in batches:
         due = run.schedule.advance()
-        terms = run.updater.gather(images, matches)
+        terms = run.updater.gather(images, matches.to(device))
         if device.type == "cpu":
             check_finite(terms, epoch)
         total += terms
@@ -144,17 +153,12 @@ def train_one_epoch(run: Run, epoch: int) -> dict[str, float]:
     return name_losses(mean)
 
 
-def ready_batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Matches]]:
-    """This process' part of the epoch's batches: images [B, 3, H, W] on the device, and which cells answer."""
+def start_batches(run: Run, epoch: int) -> Ahead[tuple[Tensor, Matches]]:
+    """Begin to make this process' part of an epoch's batches: images [B, 3, H, W] on the device, and what answers."""
     options, team = run.job.options, run.team
     rng = np.random.default_rng([options.seed, epoch])  # by epoch, so that a resumed run draws the same
     sampling = Sampling(run.batch, options.rect, options.multi_scale, run.model.stride, run.weigh_pictures())
-    batches = draw_batches(
-        run.pictures, run.recipe, sampling, rng, team.device, team.rank, team.world, run.matcher.match
-    )
-    with closing(batches):
-        for images, matches in batches:
-            yield images, matches.to(team.device)
+    return draw_batches(run.pictures, run.recipe, sampling, rng, team.device, team.rank, team.world, run.matcher.match)
 
 
 def check_finite(terms: Tensor, epoch: int) -> None:
