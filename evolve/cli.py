@@ -286,16 +286,16 @@ def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
     """Score a file of weights: overall, and each class for itself."""
     from rich.console import Console
 
-    from evolve.validating import scores_as_json, tell_scores
-    from trainer.detection.figures import leave_validation
-    from trainer.detection.validation import validate
+    from evolve.validating import score_weights, scores_as_json, tell_scores
 
-    report = validate(Path(weights), **{name: value for name, value in asked.items() if value is not None})
+    report = score_weights(Path(weights), **asked)
     if as_json:
         click.echo(scores_as_json(report))
     else:
         tell_scores(Console(), report)
     if plots:
+        from trainer.detection.figures import leave_validation
+
         page = leave_validation(Path(plots), names=report.names, scored=report.pictures, detections=report.detections)
         click.echo(f"figures: {page}", err=as_json)
 
