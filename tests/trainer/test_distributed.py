@@ -159,6 +159,16 @@ def test_what_one_process_fails_with_is_what_the_first_raises(
         list(DetectionTrainer().train(new_job()))
 
 
+def test_processes_that_cannot_connect_say_so_and_hinder_no_later_training(
+    new_job: NewJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "no-such-net")
+    with pytest.raises(TrainerError, match="no-such-net"):
+        list(DetectionTrainer().train(new_job()))
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    assert len(list(DetectionTrainer().train(new_job()))) == 2
+
+
 def test_whatever_kills_the_first_process_leaves_none(new_job: NewJob, tmp_path: Path) -> None:
     before = descendants(os.getpid())
     job = new_job(epochs=500)
@@ -216,6 +226,7 @@ def test_under_torchrun_a_wrong_batch_is_refused_and_nothing_is_printed(data: Pa
         ({"sync_bn": True, "device": "cpu,cpu"}, "sync_bn needs GPUs"),
         ({"device": "cpu,gpu"}, "device 'cpu,gpu' cannot be used"),
         ({"device": "cpu,"}, "device 'cpu,' cannot be used"),
+        ({"device": "cuda,cuda"}, "of several GPUs each needs its number, like 0,1"),
         ({"device": "meta,meta"}, "several processes work all on GPUs or all on the CPU"),
     ],
 )

@@ -13,6 +13,7 @@ import inspect
 import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, Store, rendezvous  # type: ignore[attr-defined]
 
 from trainer.api import DataError, TrainerError, TrainJob, TrainOptions
-from trainer.detection.members import Members
+from trainer.detection.members import LOOPBACK, Members
 from trainer.detection.phases import phases_of
 from trainer.messages import error_from_dict, error_to_dict
 from trainer.worker import is_out_of_memory
@@ -163,16 +164,14 @@ def find_place() -> Place | None:
 
 def devices_of(asked: str) -> tuple[torch.device, ...]:
     """The devices that an option names: 'cpu', 'cuda', 'cuda:1', '1', or several: '0,1'. Raises DataError."""
-    devices = tuple(_device_of(name.strip(), asked) for name in asked.split(","))
+    names = [name.strip() for name in asked.split(",")]
+    if len(names) > 1 and "cuda" in names:
+        raise DataError(f"device '{asked}': of several GPUs each needs its number, like 0,1")
+    devices = tuple(_device_of(name, asked) for name in names)
     if len(devices) == 1:
         return devices
     if {device.type for device in devices} not in ({"cpu"}, {"cuda"}):
         raise DataError(f"device '{asked}': several processes work all on GPUs or all on the CPU")
-    # NCCL refuses two processes on one GPU, unless this says otherwise.
-    if devices[0].type == "cuda" and os.environ.get("NCCL_MULTI_RANK_GPU_ENABLE") != "1":
-        names = [str(device) for device in devices]
-        if "cuda" in names or len(set(names)) < len(names):
-            raise DataError(f"device '{asked}': each process needs a GPU of its own, by number, like 0,1")
     return devices
 
 
@@ -266,7 +265,7 @@ def _joined(team: Team, job: TrainJob) -> Iterator[None]:
     """The process group, open; errors are told to the others, or learned from them."""
     try:
         team.meet("joined")
-        _open_group(team)
+        _open_group(team, job.options.device)
         yield
         team.meet("done")  # some backends wait for one another where they close
     except Exception as error:
@@ -283,22 +282,60 @@ def _joined(team: Team, job: TrainJob) -> Iterator[None]:
         _close_group(in_peace=True)
 
 
-def _open_group(team: Team) -> None:
+def _open_group(team: Team, asked: str) -> None:
     assert team.store is not None
-    on_gpu = team.device.type == "cuda"
-    if on_gpu:
+    backend, store = choose_backend(asked), PrefixStore("group", team.store)
+    if team.device.type == "cuda":
         torch.cuda.set_device(team.device)
-    with _on_loopback(team.members is not None):
+
+    # A group that failed to open took a number with it, and by these numbers the processes find one another.
+    dist.distributed_c10d._world.group_count = 0
+
+    def open_group() -> None:
         dist.init_process_group(
-            "nccl" if on_gpu else "gloo",
-            store=PrefixStore("group", team.store),
+            backend,
+            store=store,
             rank=team.rank,
             world_size=team.world,
             timeout=EXCHANGE_TIMEOUT,
-            device_id=team.device if on_gpu else None,
+            device_id=team.device if backend == "nccl" else None,
         )
-    if on_gpu and team.members is not None:
+
+    with _on_loopback(team.members is not None):
+        if backend == "gloo":
+            open_group()
+            return
+        # NCCL waits for a process that died, here as in every exchange.
+        _while_none_fails(team, open_group)
+    if team.members is not None:
         team.members.watch(abort_group)
+
+
+def _while_none_fails(team: Team, do: Callable[[], None]) -> None:
+    """Do it in a thread, which is given up where another process fails meanwhile."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            torch.cuda.set_device(team.device)
+            do()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="opening", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.1)
+        if thread.is_alive() and (failure := team.failure()) is not None:
+            raise failure
+    if errors:
+        raise errors[0]
+
+
+def choose_backend(asked: str) -> str:
+    """What the processes of these devices exchange by: NCCL, which wants a GPU for each, or Gloo."""
+    devices = devices_of(asked)
+    return "nccl" if devices[0].type == "cuda" and len(set(devices)) == len(devices) else "gloo"
 
 
 def _close_group(*, in_peace: bool) -> None:
@@ -319,15 +356,14 @@ def abort_group() -> None:
 
 @contextmanager
 def _on_loopback(yes: bool) -> Iterator[None]:
-    """Have Gloo listen on this machine alone: it would take the host name's address, which others may reach."""
-    if not yes or "GLOO_SOCKET_IFNAME" in os.environ:
-        yield
-        return
-    os.environ["GLOO_SOCKET_IFNAME"] = Members.LOOPBACK
+    """Have what is opened meanwhile listen on this machine alone, not on an address that others may reach."""
+    settings = {name: value for name, value in LOOPBACK.items() if yes and name not in os.environ}
+    os.environ.update(settings)
     try:
         yield
     finally:
-        del os.environ["GLOO_SOCKET_IFNAME"]
+        for name in settings:
+            del os.environ[name]
 
 
 def _find_cause(team: Team, error: Exception, job: TrainJob) -> Exception:
@@ -346,7 +382,7 @@ def _find_cause(team: Team, error: Exception, job: TrainJob) -> Exception:
         except dist.DistError:  # the store is gone
             break
         time.sleep(LONGEST_NAP_S)
-    return TrainerError(f"the processes of this training lost one another: {str(error).splitlines()[0]}")
+    return TrainerError(f"the processes of this training lost one another: {' '.join(str(error).split())[:400]}")
 
 
 def _is_of_connection(error: Exception) -> bool:

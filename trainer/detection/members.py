@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -29,6 +29,8 @@ from trainer.process import name_end
 
 END_TIMEOUT_S = 10.0  # for a process whose training is done
 WATCH_S = 0.1
+# Where Gloo and NCCL listen: they would take the host name's address, or any.
+LOOPBACK = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo0" if sys.platform == "darwin" else "lo")
 
 
 class Members:
@@ -37,8 +39,6 @@ class Members:
     The store listens on this machine alone. A member reads the job from its standard input, whose end tells it that
     this process is gone; what it prints goes to this process' standard error.
     """
-
-    LOOPBACK: ClassVar[str] = "lo0" if sys.platform == "darwin" else "lo"
 
     def __init__(self, job: TrainJob, world: int) -> None:
         listener = socket.create_server(("127.0.0.1", 0))
@@ -125,7 +125,7 @@ def _environment(rank: int, world: int, port: int) -> dict[str, str]:
         "MASTER_PORT": str(port),
     }
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TORCHELASTIC_")}
-    return {"GLOO_SOCKET_IFNAME": Members.LOOPBACK, **ours, **place, "PYTHONPATH": os.pathsep.join(path)}
+    return {**LOOPBACK, **ours, **place, "PYTHONPATH": os.pathsep.join(path)}
 
 
 def main() -> int:
