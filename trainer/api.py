@@ -16,7 +16,7 @@ class TrainOptions:
     """What stays the same over a whole study: data, model and the length of a training.
 
     `data` is the name of a built-in data set or the path of a data.yaml, `model` a built-in cfg's name or the path of a
-    Darknet cfg. `split` is what is scored after every epoch. `threads` are the CPU threads that compute (0: all cores);
+    Darknet cfg. `split` is what is scored after every epoch. `device` is cpu, cuda, cuda:1, or several with commas between. `threads` are the CPU threads that compute (0: all cores);
     one is the default since small networks gain nothing from a second one that has to be woken for every operation,
     and augmentation keeps the next core busy.
 

@@ -201,6 +201,7 @@ def test_what_is_saved_loads_safely_and_says_where_it_came_from(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
     assert last["names"] == list(NAMES)
     assert last["hyp"] == {"lr0": 0.02}
+    assert last["recipe"] == vars(Recipe(lr0=0.02))
     assert last["digest"] == trainer.prepare(job.options).digest
     assert last["metrics"]["map50_95"] == scored[-1].map50_95
     assert best["metrics"]["map50_95"] == max(metrics.map50_95 for metrics in scored)

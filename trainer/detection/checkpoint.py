@@ -3,7 +3,7 @@
 A checkpoint is a dict of tensors and plain values, so that torch.load(path, weights_only=True) reads it:
 
     weights   the averaged model's state_dict, float32        cfg, names     the model's text, the class names
-    hyp, options, digest                                      metrics        of the epoch that these weights are of
+    hyp, options, digest      recipe: the hyps with defaults   metrics        of the epoch that these weights are of
     provenance   versions and commit                          training       what resuming needs (see `strip`)
 """
 
@@ -21,16 +21,20 @@ import torch
 from trainer.api import DataError, EpochMetrics, TrainJob
 from trainer.detection.darknet import Darknet
 from trainer.detection.provenance import find_provenance
+from trainer.detection.recipe import Recipe
 from trainer.messages import metrics_to_dict
 
 
-def describe(model: Darknet, job: TrainJob, *, cfg: str, names: tuple[str, ...], digest: str) -> dict[str, Any]:
+def describe(
+    model: Darknet, job: TrainJob, recipe: Recipe, *, cfg: str, names: tuple[str, ...], digest: str
+) -> dict[str, Any]:
     """All of a checkpoint that stays the same over a training."""
     return {
         "cfg": cfg,
         "names": list(names),
         "anchors": [head.anchors.tolist() for head in model.heads],
         "hyp": dict(job.hyp),
+        "recipe": asdict(recipe),
         "options": {name: list(value) if isinstance(value, tuple) else value for name, value in _options(job)},
         "digest": digest,
         "provenance": find_provenance(),

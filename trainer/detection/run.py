@@ -53,7 +53,9 @@ class Run:
         self.best = float("-inf")
         self.map_by_class: list[float] | None = None
         self.phase: Phase | None = None
-        self._described = describe(self.model, job, cfg=world.cfg, names=world.spec.names, digest=world.prepared.digest)
+        self._described = describe(
+            self.model, job, recipe, cfg=world.cfg, names=world.spec.names, digest=world.prepared.digest
+        )
         if job.resume:
             self._restore(read_training(job.workdir / "last.pt"))
 
