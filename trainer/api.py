@@ -15,10 +15,11 @@ Hyp = Mapping[str, Value]
 class TrainOptions:
     """What stays the same over a whole study: data, model and the length of a training.
 
-    `data` is the name of a built-in data set or the path of a data.yaml, `model` a built-in cfg's name or the path of a
-    Darknet cfg. `split` is what is scored after every epoch. `device` is cpu, cuda, cuda:1, or several with commas between. `threads` are the CPU threads that compute (0: all cores);
-    one is the default since small networks gain nothing from a second one that has to be woken for every operation,
-    and augmentation keeps the next core busy.
+    `data` is the name of a built-in data set or the path of one's own, `model` a built-in cfg's name or the path of a
+    Darknet cfg. `split` is what is scored after every epoch. `device` is cpu, cuda, cuda:1, or several of them with
+    commas between, a process for each. `threads` are the CPU threads that compute (0: all cores); one is the default
+    since small networks gain nothing from a second one that has to be woken for every operation, and augmentation keeps
+    the next core busy.
 
     `weights` to start from: a path or URL of .weights, .conv.N or .pt ("": from scratch). `freeze_layers` stay as they
     are in the whole run: "backbone", or the number of first layers; with `freeze_epochs` that many first epochs train

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -22,6 +23,8 @@ from trainer.detection.recipe import HYPS, Recipe
 from trainer.detection.run import Run
 from trainer.detection.validation import score_split
 from trainer.detection.world import World, check_options, open_world
+
+logger = logging.getLogger(__name__)
 
 SHOWN_BATCHES = 3  # of the first epoch, among the pictures that a training leaves
 
@@ -73,9 +76,7 @@ def train_epochs(run: Run) -> Iterator[EpochMetrics]:
             if batches is None:
                 batches = stack.enter_context(closing(start_batches(run, epoch)))
             losses = train_one_epoch(run, epoch, batches)
-            # The next epoch's first batches are made while this one is scored, where that does not decide on them.
-            early = epoch < options.epochs and phase_at(options, epoch + 1) == run.phase and not options.image_weights
-            batches = stack.enter_context(closing(start_batches(run, epoch + 1))) if early else None
+            batches = stack.enter_context(closing(start_batches(run, epoch + 1))) if starts_early(run, epoch) else None
             team.meet(f"end of epoch {epoch}")
             if team.leads and (epoch == options.epochs or not options.notest):
                 yield score_epoch(run, epoch, losses, started)
@@ -85,6 +86,17 @@ def train_epochs(run: Run) -> Iterator[EpochMetrics]:
         strip(run.job.workdir / "last.pt")
     if options.plots and team.leads:
         draw_pictures(run)
+
+
+def starts_early(run: Run, epoch: int) -> bool:
+    """Whether the next epoch's first batches are made while this one is scored.
+
+    That is where the scores do not decide on them, and on a GPU: on a CPU it would take the core that suppresses.
+    """
+    options = run.job.options
+    if run.team.device.type == "cpu" or epoch == options.epochs or options.image_weights:
+        return False
+    return phase_at(options, epoch + 1) == run.phase
 
 
 def score_epoch(run: Run, epoch: int, losses: dict[str, float], started: float) -> EpochMetrics:
@@ -116,15 +128,18 @@ def draw_pictures(run: Run) -> None:
     )
     with closing(batches):
         first = [(images.cpu(), targets) for images, targets in islice(batches, SHOWN_BATCHES)]
-    leave_pictures(
-        run.job.workdir,
-        names=run.world.spec.names,
-        training=run.world.training,
-        scored=run.world.scored,
-        detections=detect(run.average.model, run.scored, run.precision.dtype),
-        epochs=run.history,
-        first_batches=first,
-    )
+    try:
+        leave_pictures(
+            run.job.workdir,
+            names=run.world.spec.names,
+            training=run.world.training,
+            scored=run.world.scored,
+            detections=detect(run.average.model, run.scored, run.precision.dtype),
+            epochs=run.history,
+            first_batches=first,
+        )
+    except OSError as error:  # a full disk, as a rule; the training is done, and its weights are there
+        logger.warning("the pictures of the training could not be written: %s", error)
 
 
 def train_one_epoch(run: Run, epoch: int, batches: Iterable[tuple[Tensor, Matches]]) -> dict[str, float]:
