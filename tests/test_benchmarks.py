@@ -14,9 +14,11 @@ from benchmarks.arms import Arm, Trained
 from benchmarks.core_choices import OURS, arms_of
 from benchmarks.kill_and_resume import draw_targets, judge_hyp
 from benchmarks.pruning_saved import saved
+from benchmarks.rank_agreement import agreement, compare, draw_hyps, identify, train
 from benchmarks.report import Difference, header, table
 from benchmarks.short_run import Measured, show
 from benchmarks.stored import StoredStudy, first_difference
+from search_spaces import load_space
 from trainer import EpochMetrics, TrainOptions
 
 BEGAN = datetime(2025, 1, 1)
@@ -160,3 +162,42 @@ def test_a_short_run_is_told_by_length_and_who_with_its_spread_and_its_ratio_to_
         "s in all": "10.0", "set-up s": "0.10", "map50_95 a minute": "1.800", "peak MiB": "500",
     }  # fmt: skip
     assert theirs[head.index("ours / theirs")] == "0.25"
+
+
+def test_ranks_that_agree_and_ranks_that_are_reversed():
+    long = np.array([0.1, 0.3, 0.2, 0.5, 0.4])
+    rho, low, high, place = agreement(long**2, long)
+    assert (rho, low, high, place) == (pytest.approx(1), pytest.approx(1), pytest.approx(1), 1)
+    assert agreement(-long, long)[0] == pytest.approx(-1)
+    assert agreement(-long, long)[3] == 5
+
+
+def test_ranks_of_few_hyps_have_a_wide_interval():
+    rng = np.random.default_rng(0)
+    long = rng.random(16)
+    rho, low, high, _ = agreement(long + 0.2 * rng.standard_normal(16), long)
+    assert low < rho < high and high - low > 0.2
+
+
+def test_hyps_stand_around_the_base_within_their_bounds_and_are_drawn_again_alike():
+    space = load_space("detection")
+    base, *others = draw_hyps(space, 8, 6, np.random.default_rng(0))
+    assert base == space.defaults()
+    assert [base, *others] == draw_hyps(space, 8, 6, np.random.default_rng(0))
+    assert all(param.low <= hyp[param.name] <= param.high for hyp in others for param in space.evolving)
+    assert all(sum(hyp[name] != base[name] for name in base) > 5 for hyp in others)
+
+
+def test_a_training_that_was_stored_is_read_and_not_run(tmp_path):
+    hyp, options = {"lr0": 0.01}, TrainOptions(data="no such data", epochs=2)
+    (tmp_path / f"{identify(hyp, options)}.json").write_text('{"fitness": [0.1, 0.2]}')
+    assert train(hyp, options, tmp_path) == [0.1, 0.2]
+    assert identify(hyp, options) != identify({"lr0": 0.02}, options) != identify(hyp, TrainOptions(epochs=3))
+
+
+def test_the_table_of_ranks_compares_each_epoch_with_the_end_of_the_long_run():
+    brief, full = [[0.3, 0.1], [0.2, 0.2], [0.1, 0.3]], [[0.0, 0.1], [0.0, 0.2], [0.0, 0.3]]
+    options = TrainOptions(epochs=2)
+    lines = compare(options, TrainOptions(epochs=4), brief, full, [1]).splitlines()
+    assert next(line for line in lines if line.startswith("| 1 of 2")).split("|")[2].strip() == "-1.0000"
+    assert next(line for line in lines if line.startswith("| 2 of 2")).split("|")[2].strip() == "1.0000"
