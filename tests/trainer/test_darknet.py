@@ -455,6 +455,13 @@ def test_an_untrained_head_expects_the_prior() -> None:
         assert bias[:, 5:].exp().flatten().tolist() == pytest.approx([0.6 / (80 - 0.99999)] * 240)
 
 
+def test_a_head_with_fewer_cells_than_objects_expects_one_in_two() -> None:
+    model = build(yolov3_tiny(), nc=80)
+    initialise_biases(model, objects=20, imgsz=160)
+    for index, expected in ((15, 0.5), (22, 0.2)):
+        assert head_bias(model, index).view(3, 85)[:, 4].exp().tolist() == pytest.approx([expected] * 3)
+
+
 def test_setting_the_biases_twice_is_setting_them_once() -> None:
     model = build(SMALL, nc=1)
     initialise_biases(model)

@@ -27,7 +27,7 @@ from trainer.detection.matching import grids_of, match_batch
 from trainer.detection.optimizer import Average
 from trainer.detection.precision import Precision
 from trainer.detection.recipe import HYPS, LIMITS, Recipe
-from trainer.detection.run import Run
+from trainer.detection.run import Run, build_model
 from trainer.detection.trainer import DetectionTrainer
 from trainer.detection.update import Updater
 from trainer.detection.validation import score_split
@@ -326,6 +326,19 @@ def test_badly_detected_classes_are_shown_more_often_on_request(data: Path, tmp_
     dark = np.array([(labels[:, 0] == 1).sum() for labels in run.pictures.labels])
     assert after[dark == 2].min() / after[dark == 0].max() > 20 * before[dark == 2].min() / before[dark == 0].max()
     assert Run(job_of(data, tmp_path, imgsz=32), Recipe(), run.world, run.team).weigh_pictures() is None
+
+
+def test_an_untrained_model_expects_as_many_objects_as_the_pictures_hold(data: Path, tmp_path: Path) -> None:
+    world = open_world(job_of(data, tmp_path).options)
+    model = build_model("pico", 64, world)
+    objects = len(world.training.boxes) / len(world.training.files)
+    for head, before in zip(model.heads, (layer for layer in model.modules() if is_before_head(layer)), strict=True):
+        found = before.bias.detach().view(head.na, -1)[:, 4].exp()
+        assert found.tolist() == pytest.approx([min(0.5, objects / (64 / head.stride) ** 2)] * head.na)
+
+
+def is_before_head(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.nn.Conv2d) and module.bias is not None
 
 
 @pytest.mark.parametrize("option", ["rect", "multi_scale", "image_weights", "single_cls"])

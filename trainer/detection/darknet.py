@@ -749,7 +749,8 @@ def initialise_biases(model: Darknet, objects: float = 8.0, imgsz: float = 640.0
 
     The prior is `objects` objects in a picture of `imgsz` pixels: objectness log(objects / (imgsz / stride)^2), class
     log(0.6 / (nc - 0.99999)), as YOLOv5 v7.0 (models/yolo.py, `_initialize_biases`; there added to the random bias, set
-    here, so that twice is once). Small pictures hold more objects a cell: pass what the data has.
+    here, so that twice is once). Small pictures hold more objects a cell: pass what the data has. No prior goes beyond
+    one cell in two.
     """
     for number, head in enumerate(model.layers):
         if not isinstance(head, Head):
@@ -758,5 +759,5 @@ def initialise_biases(model: Darknet, objects: float = 8.0, imgsz: float = 640.0
         assert isinstance(before, Convolution)
         assert before.conv.bias is not None
         bias = before.conv.bias.view(head.na, 5 + head.nc)
-        bias[:, 4] = math.log(objects / (imgsz / head.stride) ** 2)
+        bias[:, 4] = math.log(min(objects / (imgsz / head.stride) ** 2, 0.5))
         bias[:, 5:] = math.log(0.6 / (head.nc - 0.99999))

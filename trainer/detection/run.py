@@ -40,7 +40,7 @@ class Run:
         self.job, self.recipe, self.world, self.team = job, recipe, world, team
         self.pictures, self.scored = world.pictures_for(team.device), world.scored_for(team.device)
         torch.manual_seed(options.seed)
-        self.model = build_model(options.model, world)
+        self.model = build_model(options.model, options.imgsz, world)
         if world.weights is not None and not job.resume:
             load_weights(self.model, world.weights, world.cfg)
         self.model.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -166,8 +166,12 @@ def agree_precision(model: Darknet, options: TrainOptions, team: Team) -> Precis
     return choose_precision(team.meet("precision", chosen), model, options.imgsz, options.batch, team.device)
 
 
-def build_model(name: str, world: World) -> Darknet:
-    """An untrained model for the world's classes and anchors."""
+def build_model(name: str, imgsz: int, world: World) -> Darknet:
+    """An untrained model for the world's classes and anchors, that expects as many objects as its pictures hold.
+
+    YOLOv5's prior of 8 objects in 640 pixels is some 25 times too low for the blood cells at 160, and a short run would
+    spend its first epochs on that alone.
+    """
     model = load_model(name, world.spec.nc, world.anchors)
-    initialise_biases(model)
+    initialise_biases(model, len(world.training.boxes) / len(world.training.files), imgsz)
     return model
