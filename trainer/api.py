@@ -44,7 +44,7 @@ class TrainOptions:
     seed: int = 0
     device: str = "cpu"
     optimizer: str = "adamw"
-    schedule: str = "cosine"
+    schedule: str = "trapezoid"
     split: str = "val"
     threads: int = 1
     weights: str = ""

@@ -16,6 +16,7 @@ from trainer.detection.optimizer import (
     check_names,
     cosine,
     linear,
+    trapezoid,
     warmup_epochs,
 )
 from trainer.detection.recipe import Recipe
@@ -42,6 +43,11 @@ def test_schedules_run_from_one_to_lrf() -> None:
         assert shape(1.0, 0.1) == pytest.approx(0.1)
         assert shape(0.5, 0.1) == pytest.approx(0.55)
     assert cosine(0.25, 0.0) > linear(0.25, 0.0)
+
+
+def test_a_trapezoid_keeps_the_full_rate_for_most_of_the_run_and_then_falls_straight_to_lrf() -> None:
+    rates = [trapezoid(progress, 0.2) for progress in (0.0, 0.35, 0.7, 0.85, 1.0)]
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.6, 0.2])
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(300, 3.0), (30, 3.0), (10, 1.0), (1, 0.1)])

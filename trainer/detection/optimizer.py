@@ -18,6 +18,7 @@ Pairs = tuple[list[Tensor], list[Tensor]]
 
 NOMINAL_BATCH = 64  # the batch for which YOLOv5's weight_decay is meant
 MEMORY_SHARE = 0.1  # of all updates, that the moving average remembers
+FLAT_SHARE = 0.7  # of a run, that a trapezoid stays at the full rate
 FULL_WARMUP_FROM_EPOCHS = 30  # shorter runs warm up for a proportionally shorter time
 
 Norms = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -76,7 +77,17 @@ def cosine(progress: float, lrf: float) -> float:
     return lrf + (1.0 - lrf) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
-SCHEDULES: Mapping[str, Callable[[float, float], float]] = {"linear": linear, "cosine": cosine}
+def trapezoid(progress: float, lrf: float) -> float:
+    """1 for the first 70 %, then straight to lrf: with the warm-up before it, a trapezoid.
+
+    Constant and cooldown, as in Zhai et al. 2022 (Scaling Vision Transformers) and Haegele et al. 2024 (Scaling Laws
+    and Compute-Optimal Training Beyond Fixed Training Durations), who find it equal to a cosine in long runs. In one
+    of a few hundred updates the time at the full rate is worth more than the long fade: docs/levers.md.
+    """
+    return 1.0 - max(0.0, progress - FLAT_SHARE) / (1.0 - FLAT_SHARE) * (1.0 - lrf)
+
+
+SCHEDULES: Mapping[str, Callable[[float, float], float]] = {"linear": linear, "cosine": cosine, "trapezoid": trapezoid}
 
 
 def check_names(optimizer: str, schedule: str) -> None:
