@@ -3,7 +3,8 @@
 Every arm is the default with one thing changed, and all arms train with the same seeds in turn. `obj` and `cls` stand
 in the loss only as products with the scales that trainer/detection/loss.py explains, so another scale is another hyp:
 
-    obj scale   imgsz / 640 is ours; YOLOv5 v7.0 has its square, and none would be 1
+    box scale   2 is ours; YOLOv5 v7.0 has none
+    obj scale   (imgsz / 640)^2 is ours and YOLOv5's; the first power and none weigh a small picture's cells more
     cls scale   nc / 20 is ours; YOLOv5 v7.0 has nc / 80
 """
 
@@ -28,9 +29,15 @@ def arms_of(hyp: dict[str, Value], options: TrainOptions) -> list[Arm]:
     shrunk = options.imgsz / 640
     found = [
         Arm(OURS, hyp, options),
-        Arm("obj scale (imgsz/640)^2", _scaled(hyp, "obj", shrunk), options),
-        Arm("obj scale 1", _scaled(hyp, "obj", 1 / shrunk), options),
+        Arm("box scale 1", _scaled(hyp, "box", 0.5), options),
+        Arm("obj scale imgsz/640", _scaled(hyp, "obj", 1 / shrunk), options),
+        Arm("obj scale 1", _scaled(hyp, "obj", 1 / shrunk**2), options),
         Arm("cls scale nc/80", _scaled(hyp, "cls", 20 / 80), options),
+    ]
+    found += [
+        Arm(name, hyp, dataclasses.replace(options, schedule=name))
+        for name in ("cosine", "linear", "trapezoid")
+        if name != options.schedule
     ]
     found += [
         Arm(f"batch {size}", hyp, dataclasses.replace(options, batch=size)) for size in (8, 16) if size != options.batch

@@ -75,12 +75,14 @@ def test_a_training_is_judged_by_its_last_epoch():
 
 
 def test_every_arm_of_the_core_changes_one_thing():
-    hyp = {"lr0": 0.01, "obj": 1.0, "cls": 0.5, "mosaic": 1.0}
+    hyp = {"lr0": 0.01, "box": 0.05, "obj": 1.0, "cls": 0.5, "mosaic": 1.0}
     ours, *others = arms_of(hyp, TrainOptions(imgsz=160, batch=16, optimizer="sgd"))
     assert (ours.name, ours.hyp) == (OURS, hyp)
     by_name = {arm.name: arm for arm in others}
-    assert by_name["obj scale (imgsz/640)^2"].hyp == {**hyp, "obj": 0.25}
-    assert by_name["obj scale 1"].hyp == {**hyp, "obj": 4.0}
+    assert by_name["box scale 1"].hyp == {**hyp, "box": 0.025}
+    assert by_name["obj scale imgsz/640"].hyp == {**hyp, "obj": 4.0}
+    assert by_name["obj scale 1"].hyp == {**hyp, "obj": 16.0}
+    assert by_name["cosine"].options.schedule == "cosine"
     assert by_name["cls scale nc/80"].hyp == {**hyp, "cls": 0.125}
     assert by_name["batch 8"].options.batch == 8
     assert by_name["adamw"].options.optimizer == "adamw"

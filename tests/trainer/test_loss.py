@@ -136,6 +136,13 @@ def test_heads_may_decode_in_different_ways() -> None:
     torch.testing.assert_close(terms[[0, 2]] * 2, torch.stack([box, cls]))  # the gains are x 3 / heads
 
 
+def test_small_pictures_weigh_objectness_by_the_square_of_their_side_and_nothing_else(model: Darknet) -> None:
+    outputs = [raw.detach() for raw in model.train()(torch.rand(2, 3, 64, 64))]
+    boxes = torch.cat([target(30, 30, 20, 20), target(40, 20, 12, 16, image=1, cls=2)])
+    (_, large), (_, small) = (cost(DetectionLoss(Recipe(), model.heads, 3, s), outputs, boxes) for s in (640, 160))
+    torch.testing.assert_close(small, large * torch.tensor([1.0, 1 / 16, 1.0]))
+
+
 def test_no_box_costs_only_objectness(model: Darknet) -> None:
     loss = DetectionLoss(Recipe(), model.heads, 3, 640)
     outputs = model.train()(torch.rand(2, 3, 64, 64))

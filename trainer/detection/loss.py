@@ -15,6 +15,7 @@ from trainer.detection.recipe import Recipe
 
 FOCAL_ALPHA = 0.25  # Lin et al. 2017, as YOLOv5 takes it
 NOMINAL_IMGSZ = 640  # the picture size for which YOLOv5's gains are meant
+BOX_SCALE = 2.0  # in a few hundred updates the places of boxes are learned last
 NOMINAL_CLASSES = 20  # the number of classes at which the class gain counts in full
 BALANCE_3 = (4.0, 1.0, 0.4)  # of objectness, finest head first: YOLOv5 v7.0, utils/loss.py,
 BALANCE = (4.0, 1.0, 0.25, 0.06, 0.02)  # and for any other number of heads; beyond five the last goes on
@@ -24,12 +25,10 @@ class DetectionLoss:
     """Box (CIoU), objectness and class (binary cross-entropy) over all heads, weighted by a recipe.
 
     The recipe's gains are unscaled, as hyp files store them. As in YOLOv5, all are scaled to the number of heads
-    (x 3 / heads) and `cls` to the number of classes. Two factors differ, for short runs at small sizes. A small picture
-    has few cells, so the mean over them weighs each one more: `obj` is scaled by imgsz / 640, where YOLOv5 has the
-    square of it. And `cls` is scaled by classes / 20, where YOLOv5 has classes / 80, which takes longer than a short
-    run to tell ten classes apart. benchmarks/core_choices.py (10 epochs, 2 seeds, mAP50-95 as a share of ours, digits
-    and blood cells): no scale on `obj` .53 and .84, its square 1.24 and 1.04, classes / 80 on `cls` .56 and .94. So the
-    square would serve as well or better; a search gets there by `obj`, whose bounds reach down to 0.2.
+    (x 3 / heads), `obj` to the picture, by (imgsz / 640)^2, since the mean over a small picture's few cells weighs each
+    one more, and `cls` to the number of classes. Two factors differ, for short runs: `box` counts twice, and `cls` is
+    scaled by classes / 20, where YOLOv5 has classes / 80, which takes longer than a short run to tell ten classes
+    apart. What each was measured to be worth stands in docs/levers.md; benchmarks/core_choices.py takes them back.
     `fl_gamma` > 0 makes both cross-entropies focal (Lin et al. 2017).
     """
 
@@ -41,8 +40,8 @@ class DetectionLoss:
         by_stride = sorted(range(len(heads)), key=lambda index: heads[index].stride)
         self.balance = [balance[by_stride.index(index)] for index in range(len(heads))]
         scale = 3.0 / len(heads)
-        self.box_gain = recipe.box * scale
-        self.obj_gain = recipe.obj * scale * imgsz / NOMINAL_IMGSZ
+        self.box_gain = recipe.box * scale * BOX_SCALE
+        self.obj_gain = recipe.obj * scale * (imgsz / NOMINAL_IMGSZ) ** 2
         self.cls_gain = recipe.cls * scale * nc / NOMINAL_CLASSES
 
     def __call__(self, outputs: Sequence[Tensor], matches: Matches) -> tuple[Tensor, Tensor]:
