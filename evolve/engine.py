@@ -62,7 +62,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         options = replace(config.train_options(), fitness_weights=fitness.in_order)
         prepared = trainer.prepare(options)
         storage = storage_of(config, paths, space)
-        pinned = without_effect(config, storage, space, prepared.dead)
+        pinned = without_effect(config, storage, space, prepared)
         space = pin(space, pinned)
         study = open_resumable(config, storage, space, identity_of(config, space, fitness, prepared, pinned))
         write_atomically(paths.config, dump_config(config))

@@ -32,7 +32,7 @@ def space_of(config: EvolveConfig) -> Space:
     return _evolving(space, "every hyp has a fixed value")
 
 
-def without_effect(config: EvolveConfig, storage: BaseStorage, space: Space, dead: Mapping[str, str]) -> dict[str, str]:
+def without_effect(config: EvolveConfig, storage: BaseStorage, space: Space, prepared: Prepared) -> dict[str, str]:
     """The hyps that could vary but not change anything, each with the reason: they are to keep the base's value.
 
     A study that is there keeps those that it was made with, whatever is known to be dead by now; the first studies had
@@ -42,7 +42,8 @@ def without_effect(config: EvolveConfig, storage: BaseStorage, space: Space, dea
         noted = load_study(study_name=config.study, storage=storage).user_attrs.get(IDENTITY)
     except KeyError:
         noted = None
-    known = dead if noted is None else noted.get(NOT_EVOLVED, {})
+    idle = {name: f"{other} is 0" for name, other in prepared.needs.items() if space.fixed.get(other) == 0}
+    known = {**idle, **prepared.dead} if noted is None else noted.get(NOT_EVOLVED, {})
     return {param.name: known[param.name] for param in space.params if param.name in known}
 
 

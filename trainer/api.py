@@ -98,13 +98,15 @@ class EpochMetrics:
 class Prepared:
     """What `Trainer.prepare` found: a digest that changes when the data does, lines to show, and warnings.
 
-    `dead` names the hyps that can have no effect with this data and these options, each with the reason.
+    `dead` names the hyps that can have no effect with this data and these options, each with the reason; `needs` those
+    that have none while another one, which it names, is 0.
     """
 
     digest: str
     summary: str
     warnings: tuple[str, ...] = ()
     dead: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
 
 class TrainerError(Exception):

@@ -67,7 +67,7 @@ class ProcessTrainer:
     def prepare(self, options: TrainOptions) -> Prepared:
         answer = self._ask({"do": "prepare", "options": asdict(options)}, "while it prepared")["prepared"]
         self._prepared = options, answer["digest"]
-        return Prepared(answer["digest"], answer["summary"], tuple(answer["warnings"]), answer["dead"])
+        return Prepared(**{**answer, "warnings": tuple(answer["warnings"])})
 
     def train(self, job: TrainJob) -> Generator[EpochMetrics, None, None]:
         turn = self._turn = object()

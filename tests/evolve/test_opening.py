@@ -1,10 +1,11 @@
 """What a study is opened with, held to the built-in space."""
 
 import pytest
+from optuna.storages import InMemoryStorage
 
-from evolve.config import EvolveConfig
+from evolve.config import EvolveConfig, resolve_config
 from evolve.fitness import Fitness
-from evolve.opening import SAME, SAME_IF_GIVEN, identity_of, longest_warmup, space_of
+from evolve.opening import SAME, SAME_IF_GIVEN, identity_of, longest_warmup, space_of, without_effect
 from search_spaces import load_space
 from studies import AshaPruner
 from trainer import Prepared, TrainOptions
@@ -164,3 +165,15 @@ def test_where_only_dead_hyps_could_evolve_there_is_nothing_to_do(world):
     assert "nothing is left to evolve in space 'space'" in result.stderr
     assert "or can have no effect here" in result.stderr
     assert run(world).exit_code == 0, "nothing is left that were in the way"
+
+
+def test_a_hyp_that_needs_another_one_is_pinned_where_that_one_stays_at_0():
+    def idle(**values):
+        config = resolve_config({"set": values or None, "study": "new"})
+        prepared = Prepared("", "", (), {"cls": "one class"}, {"mixup": "mosaic", "warmup_momentum": "warmup_epochs"})
+        return without_effect(config, InMemoryStorage(), space_of(config), prepared)
+
+    assert idle() == {"cls": "one class"}
+    assert idle(mosaic=0.5) == {"cls": "one class"}
+    assert idle(mosaic=0) == {"cls": "one class", "mixup": "mosaic is 0"}
+    assert set(idle(mosaic=0.0, warmup_epochs=0)) == {"cls", "mixup", "warmup_momentum"}

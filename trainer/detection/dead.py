@@ -9,6 +9,13 @@ from collections.abc import Mapping
 
 from trainer.api import Hyp, TrainOptions
 
+NEEDS: Mapping[str, str] = {
+    "mixup": "mosaic",  # only mosaics are mixed
+    "warmup_momentum": "warmup_epochs",
+    "warmup_bias_lr": "warmup_epochs",
+}
+"""Hyps that change nothing while another one is 0."""
+
 
 def dead_hyps(
     options: TrainOptions, *, nc: int, has_polygons: bool, has_colour: bool = True, fixed: Hyp | None = None
@@ -28,11 +35,7 @@ def dead_hyps(
         found |= explain("all pictures are grey", "hsv_h", "hsv_s")
     if options.rect:
         found |= explain("rect shows every picture alone", "mosaic", "mixup")
-    elif fixed.get("mosaic") == 0:
-        found |= explain("only mosaics are mixed, and mosaic is 0", "mixup")
-    if fixed.get("warmup_epochs") == 0:
-        found |= explain("there is no warm-up: warmup_epochs is 0", "warmup_momentum", "warmup_bias_lr")
-    return found
+    return {name: f"{other} is 0" for name, other in NEEDS.items() if fixed.get(other) == 0} | found
 
 
 def explain(reason: str, *names: str) -> Mapping[str, str]:

@@ -15,7 +15,7 @@ from trainer.detection.anchors import fit_anchors
 from trainer.detection.augment import Pictures
 from trainer.detection.darknet import load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
-from trainer.detection.dead import dead_hyps
+from trainer.detection.dead import NEEDS, dead_hyps
 from trainer.detection.distributed import check_team
 from trainer.detection.download import fetch
 from trainer.detection.freeze import freeze_layers
@@ -112,5 +112,5 @@ def open_world(options: TrainOptions) -> World:
     for frozen in {phase.frozen for phase in phases_of(options)}:
         freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
-    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead)
+    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS)
     return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
