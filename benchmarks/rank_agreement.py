@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.arms import OPTIONS, Arm, add_options, describe, options_of, train_arms
-from benchmarks.report import header, print_now, table
+from benchmarks.arms import OPTIONS, add_options, describe, options_of
+from benchmarks.report import header, print_now, table, without_paths
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
+from evolve.plugins import resolve
 from search_spaces import Hyp, Space, Value, load_space
 from studies.genetics import step_in_unit_cube
-from trainer import TrainerError, TrainOptions
+from trainer import TrainerError, TrainJob, TrainOptions
+from trainer.process import ProcessTrainer
 
 STEPS = 6  # of the kernel, one after the other: a hyp is then as far from the base as a lineage of so many children
 RESAMPLED = 2000
@@ -50,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", type=int, default=10, metavar="EPOCHS", help="default: %(default)s")
     parser.add_argument("--long", type=int, default=60, metavar="EPOCHS", help="default: %(default)s")
     parser.add_argument("--at", type=_epochs, default=(3, 5), metavar="N,N,...", help="epochs of the short run, too")
+    parser.add_argument(
+        "--also", default="", metavar="SCHEDULE,...", help="other schedules of the short run, against the same long one"
+    )
     parser.add_argument("--hyps", type=int, default=16, metavar="N", help="the base among them (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help="from the base (default: %(default)s)")
     parser.add_argument("--draw", type=int, default=0, metavar="SEED", help="of the hyps (default: %(default)s)")
@@ -63,12 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if arguments.hyps < 3:
         raise SystemExit(f"--hyps must be at least 3 to have ranks that can disagree, got {arguments.hyps}")
-    print_now(header(__file__, argv, [arguments.seed]) + "\n")
+    print_now(header(__file__, without_paths(argv), [arguments.seed]) + "\n")
     short = dataclasses.replace(options_of(arguments), epochs=arguments.short, seed=arguments.seed)
     long = dataclasses.replace(short, epochs=arguments.long)
     hyps = draw_hyps(load_space("detection"), arguments.hyps, arguments.steps, np.random.default_rng(arguments.draw))
-    brief, full = ([train(hyp, options, arguments.stored) for hyp in hyps] for options in (short, long))
-    print_now(compare(short, long, brief, full, [epoch for epoch in arguments.at if epoch < short.epochs]))
+    others = [dataclasses.replace(short, schedule=name.strip()) for name in arguments.also.split(",") if name.strip()]
+    with tempfile.TemporaryDirectory(prefix="evolve-benchmark-") as folder:
+        log = Path(folder) / "worker.log"
+        with ProcessTrainer(resolve("trainer", "detection"), threads=short.threads, log=log) as process:
+            runs = {
+                options: [train(process, hyp, options, arguments.stored, Path(folder)) for hyp in hyps]
+                for options in (short, *others, long)
+            }
+    for options in (short, *others):
+        earlier = [epoch for epoch in arguments.at if epoch < short.epochs]
+        print_now(compare(options, long, runs[options], runs[long], earlier) + "\n")
     return 0
 
 
@@ -83,18 +98,19 @@ def draw_hyps(space: Space, count: int, steps: int, rng: np.random.Generator) ->
     return hyps
 
 
-def train(hyp: Hyp, options: TrainOptions, stored: Path | None) -> list[float]:
+def train(process: ProcessTrainer, hyp: Hyp, options: TrainOptions, stored: Path | None, folder: Path) -> list[float]:
     """The fitness after every epoch, 0 for a training that failed; read from `stored` if it is there."""
     kept = stored / f"{identify(hyp, options)}.json" if stored else None
     if kept and kept.exists():
         return [float(value) for value in json.loads(kept.read_text())["fitness"]]
     fitness = Fitness.parse(EvolveConfig().fitness)
+    job = TrainJob(hyp, options, Path(tempfile.mkdtemp(dir=folder)))
     try:
-        (trained,) = train_arms([Arm(f"{options.epochs} epochs", hyp, options)], [options.seed])
-        found = [fitness(metrics) for metrics in trained.runs[0]]
+        found = [fitness(metrics) for metrics in process.train(job)]
     except TrainerError as error:
         sys.stderr.write(f"{error}\n")
         found = [0.0] * options.epochs
+    sys.stderr.write(f"{options.epochs} epochs, {options.schedule}: {found[-1]:.4f}\n")
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(".partial")

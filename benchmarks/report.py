@@ -119,6 +119,11 @@ def _commit() -> str:
     return f" ({done.stdout.strip()})"
 
 
+def without_paths(argv: Sequence[str]) -> list[str]:
+    """A command without folders of this machine: an absolute path keeps its last two parts."""
+    return [str(Path(*Path(word).parts[-2:])) if word.startswith("/") else word for word in argv]
+
+
 def print_now(text: str) -> None:
     """To standard output at once: what a benchmark finds is worth seeing before it ends."""
     print(text, flush=True)

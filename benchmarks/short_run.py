@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.arms import OPTIONS, add_options, describe, options_of, seed_list
 from benchmarks.peer import train_peer
-from benchmarks.report import header, print_now, table
+from benchmarks.report import header, print_now, table, without_paths
 from evolve.plugins import resolve
 from search_spaces import Hyp, load_hyp, load_space
 from trainer import TrainJob, TrainOptions
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = build_parser().parse_args(argv)
-    print_now(header(__file__, _without_paths(argv), arguments.seeds) + "\n")
+    print_now(header(__file__, without_paths(argv), arguments.seeds) + "\n")
     lengths: tuple[int, ...] = arguments.epochs
     arguments.epochs = lengths[0]
     options = dataclasses.replace(options_of(arguments), split=arguments.split)
@@ -184,11 +184,6 @@ def _row(group: Sequence[Measured], ours: Sequence[Measured], pictures: int) -> 
         f"{60 * mean / total_s:.3f}",
         f"{max(each.peak_mib for each in group):.0f}",
     )
-
-
-def _without_paths(argv: Sequence[str]) -> list[str]:
-    """The command without folders of this machine: an absolute path keeps its last two parts."""
-    return [str(Path(*Path(word).parts[-2:])) if word.startswith("/") else word for word in argv]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.arms import OPTIONS, add_options, describe, options_of
-from benchmarks.report import header, print_now, table
+from benchmarks.report import header, print_now, table, without_paths
 from search_spaces import load_space
 from trainer import TrainJob, TrainOptions
 from trainer.process import thread_settings
@@ -68,8 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = options_of(arguments)
     for name, setting in thread_settings(options.threads).items():
         os.environ.setdefault(name, setting)  # read when torch is loaded, which is below
-    words = [str(Path(*Path(word).parts[-2:])) if word.startswith("/") else word for word in argv]
-    print_now(header(__file__, words, [options.seed]) + "\n")
+    print_now(header(__file__, without_paths(argv), [options.seed]) + "\n")
     print_now(describe(options))
     print_now(measure(options, arguments.steps))
     return 0

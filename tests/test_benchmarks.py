@@ -193,7 +193,7 @@ def test_hyps_stand_around_the_base_within_their_bounds_and_are_drawn_again_alik
 def test_a_training_that_was_stored_is_read_and_not_run(tmp_path):
     hyp, options = {"lr0": 0.01}, TrainOptions(data="no such data", epochs=2)
     (tmp_path / f"{identify(hyp, options)}.json").write_text('{"fitness": [0.1, 0.2]}')
-    assert train(hyp, options, tmp_path) == [0.1, 0.2]
+    assert train(None, hyp, options, tmp_path, tmp_path) == [0.1, 0.2]
     assert identify(hyp, options) != identify({"lr0": 0.02}, options) != identify(hyp, TrainOptions(epochs=3))
 
 
