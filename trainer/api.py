@@ -69,7 +69,8 @@ class TrainOptions:
 class TrainJob:
     """One training: these hyps, these options, and a folder that is this training's own (it exists).
 
-    `resume` goes on from the last.pt in that folder, as if the training had never stopped.
+    `resume` goes on from the last.pt in that folder, as if the training had never stopped. The last epoch that was
+    scored is reported once more, since whoever listened may not have heard of it.
     """
 
     hyp: Hyp

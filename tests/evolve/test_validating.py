@@ -17,6 +17,7 @@ from evolve.cli import cli
 from trainer import TrainJob, TrainOptions
 from trainer.detection.checkpoint import describe, save_checkpoint
 from trainer.detection.darknet import load_model, read_cfg
+from trainer.detection.recipe import Recipe
 
 NAMES = ["bright [bold]", "dark"]
 
@@ -38,7 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     torch.manual_seed(0)
     model = load_model("pico", 2, np.full((6, 2), 20.0))
     job = TrainJob({}, TrainOptions(data=str(data), model="pico", imgsz=64, amp="off"), folder)
-    described = describe(model, job, cfg=read_cfg("pico"), names=tuple(NAMES), digest="")
+    described = describe(model, job, Recipe(), cfg=read_cfg("pico"), names=tuple(NAMES), digest="")
     save_checkpoint(folder / "best.pt", described, model, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EVOLVE_CACHE", str(tmp_path_factory.mktemp("cache")))

@@ -17,6 +17,7 @@ from trainer.detection.darknet import Darknet, load_model, read_cfg
 from trainer.detection.data import find_data, load_split
 from trainer.detection.detect import detect
 from trainer.detection.evaluate import score
+from trainer.detection.recipe import Recipe
 from trainer.detection.validation import labels_by_picture, score_split, validate
 from trainer.detection.weights import save_darknet_weights
 
@@ -48,7 +49,7 @@ def write_data(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
 
 def write_checkpoint(path: Path, model: Darknet, data: Path, names: tuple[str, ...] = NAMES, **options: object) -> Path:
     job = TrainJob({}, TrainOptions(data=str(data), model="pico", imgsz=64, amp="off", **options), path.parent)  # type: ignore[arg-type]
-    content = describe(model, job, cfg=read_cfg("pico"), names=names, digest="")
+    content = describe(model, job, Recipe(), cfg=read_cfg("pico"), names=names, digest="")
     save_checkpoint(path, content, model, None)
     return path
 

@@ -252,6 +252,8 @@ def assemble(job: TrainJob) -> Iterator[Team]:
         return
     devices = devices_of(job.options.device)
     if len(devices) == 1:
+        if devices[0].index is not None:
+            torch.cuda.set_device(devices[0])
         yield Team(devices[0])
         return
     with Members(job, len(devices)) as members:

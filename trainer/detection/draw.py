@@ -71,6 +71,11 @@ class Plan:
         image = now[self.targets[:, 0].astype(np.int64)]
         targets = self.targets[image >= 0]
         targets[:, 0] = image[image >= 0]
+        masks, mask = self.masks, self.mask[layers]
+        if len(masks):
+            # Mask 0 is none, and stays the first.
+            used, mask = np.unique(np.append(mask.ravel(), 0), return_inverse=True)
+            masks, mask = masks[used], mask[:-1].reshape(-1, 4)
         return replace(
             self,
             sources=self.sources[layers],
@@ -81,7 +86,8 @@ class Plan:
             mixed=now[self.mixed[mixed]],
             kept=self.kept[mixed],
             colours=self.colours[which],
-            mask=self.mask[layers],
+            masks=masks,
+            mask=mask,
             widths=self.widths[layers],
             targets=targets,
         )

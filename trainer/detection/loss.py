@@ -36,6 +36,9 @@ class DetectionLoss:
         self.recipe = recipe
         self.heads = tuple(heads)
         self.nc = nc
+        ways = [head.new_coords for head in heads]
+        # No published model mixes the two ways to decode. Made here, since making a tensor of numbers waits for a GPU.
+        self._mixed = torch.tensor(ways, device=heads[0].anchors.device) if len(set(ways)) > 1 else None
         balance = BALANCE_3 if len(heads) == 3 else (BALANCE + BALANCE[-1:] * len(heads))[: len(heads)]
         by_stride = sorted(range(len(heads)), key=lambda index: heads[index].stride)
         self.balance = [balance[by_stride.index(index)] for index in range(len(heads))]
@@ -88,10 +91,8 @@ class DetectionLoss:
     def _overlap(self, answers: Tensor, matches: Matches) -> Tensor:
         """CIoU of the boxes that the matched cells predict with the boxes that they answer for: [K]."""
         new_coords: bool | Tensor = self.heads[0].new_coords
-        if any(head.new_coords != new_coords for head in self.heads):  # no published model mixes them
-            new_coords = torch.tensor([head.new_coords for head in self.heads], device=answers.device)[
-                matches.heads, None
-            ]
+        if self._mixed is not None:
+            new_coords = self._mixed[matches.heads, None]
         predicted = decode_boxes(
             answers[:, :4], matches.cells, matches.anchors, matches.strides, matches.scales, new_coords
         )

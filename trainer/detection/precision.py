@@ -37,6 +37,19 @@ class Precision:
         return torch.autocast(device.type, dtype=self.dtype, enabled=mixed, cache_enabled=False)
 
 
+def check_precision(amp: str, device: torch.device) -> None:
+    """DataError for what is no precision, or none of this device."""
+    if amp not in CHOICES:
+        raise DataError(f"amp is one of {', '.join(CHOICES)}, not '{amp}'")
+    if amp == "fp16" and device.type == "cpu":
+        raise DataError("amp fp16 needs a GPU: on a CPU it would be slower than float32; choose bf16, auto or off")
+
+
+def name_of(precision: Precision) -> str:
+    """What `amp` asks for just this precision."""
+    return next(name for name, dtype in DTYPES.items() if dtype == precision.dtype)
+
+
 def choose_precision(amp: str, model: nn.Module, imgsz: int, batch: int, device: torch.device) -> Precision:
     """What `amp` asks for; for 'auto' what is fastest for this model here. Raises DataError for what cannot be.
 
@@ -44,10 +57,7 @@ def choose_precision(amp: str, model: nn.Module, imgsz: int, batch: int, device:
     bfloat16 are timed, and the answer stays in the cache folder: the same machine trains in the same numbers ever
     after, whatever else it is doing.
     """
-    if amp not in CHOICES:
-        raise DataError(f"amp is one of {', '.join(CHOICES)}, not '{amp}'")
-    if amp == "fp16" and device.type == "cpu":
-        raise DataError("amp fp16 needs a GPU: on a CPU it would be slower than float32; choose bf16, auto or off")
+    check_precision(amp, device)
     if amp != "auto":
         return Precision(DTYPES[amp], scaled=amp == "fp16")
     if device.type == "cuda":

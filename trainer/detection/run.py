@@ -1,8 +1,12 @@
-"""A run: everything that moves in one training. It can be put into a checkpoint and taken out again, bit for bit."""
+"""A run: everything that moves in one training. It can be put into a checkpoint and taken out again, bit for bit.
+
+That is so on a CPU; a GPU adds in an order of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ from numpy.typing import NDArray
 from trainer.api import DataError, EpochMetrics, TrainJob, TrainOptions
 from trainer.detection.batches import count_batches
 from trainer.detection.checkpoint import describe, read_training, save_checkpoint
-from trainer.detection.darknet import Darknet, initialise_biases, load_model
+from trainer.detection.darknet import Darknet, initialise_biases, parse_cfg
 from trainer.detection.data import class_weights, image_weights
 from trainer.detection.distributed import Team
 from trainer.detection.freeze import freeze_layers
@@ -20,12 +24,16 @@ from trainer.detection.loss import DetectionLoss
 from trainer.detection.matching import Matcher
 from trainer.detection.optimizer import Average, Schedule, accumulation, build_optimizer
 from trainer.detection.phases import Phase, phase_at, phases_of
-from trainer.detection.precision import DTYPES, Precision, choose_precision
+from trainer.detection.precision import Precision, choose_precision, name_of
 from trainer.detection.recipe import Recipe
+from trainer.detection.recorded import forget_gradients
 from trainer.detection.update import Updater
 from trainer.detection.weights import load_weights
 from trainer.detection.world import World
 from trainer.messages import metrics_from_dict, metrics_to_dict
+
+MAY_CHANGE = ("data", "model", "device", "threads", "cache", "save", "plots")
+"""Options that may differ where a training is resumed; of data and model the content must be the same."""
 
 
 class Run:
@@ -39,14 +47,16 @@ class Run:
         options = job.options
         self.job, self.recipe, self.world, self.team = job, recipe, world, team
         self.pictures, self.scored = world.pictures_for(team.device), world.scored_for(team.device)
+        kept = read_training(job.workdir / "last.pt") if job.resume else None
         torch.manual_seed(options.seed)
-        self.model = build_model(options.model, options.imgsz, world)
-        if world.weights is not None and not job.resume:
+        self.model = build_model(world, options.imgsz)
+        if world.weights is not None and kept is None:
             load_weights(self.model, world.weights, world.cfg)
         self.model.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.sync_bn:
             self.model = team.share_statistics(self.model)
-        self.precision = agree_precision(self.model, options, team)
+        amp = options.amp if kept is None else str(kept["training"]["amp"])  # the same numbers as before
+        self.precision = agree_precision(self.model, replace(options, amp=amp), team)
         self.average = Average(self.model, sum(self.count_updates(phase) for phase in phases_of(options)))
         self.epoch = 0
         self.history: list[EpochMetrics] = []
@@ -56,8 +66,8 @@ class Run:
         self._described = describe(
             self.model, job, recipe, cfg=world.cfg, names=world.spec.names, digest=world.prepared.digest
         )
-        if job.resume:
-            self._restore(read_training(job.workdir / "last.pt"))
+        if kept is not None:
+            self._restore(kept)
 
     def count_batches(self, phase: Phase) -> int:
         return count_batches(len(self.pictures), phase.batch)
@@ -74,13 +84,15 @@ class Run:
             return
         options = self.job.options
         self.phase = phase
+        forget_gradients(self.model.parameters())
         freeze_layers(self.model, phase.frozen)
         accumulate = self._accumulate(phase)
         loss = DetectionLoss(self.recipe, self.model.heads, self.world.spec.nc, options.imgsz)
         self.optimizer = build_optimizer(self.model, self.recipe, options.optimizer, phase.batch * accumulate)
         self.batch, self.steps = phase.batch, self.count_batches(phase)
         self.schedule = Schedule(self.optimizer, self.recipe, options.schedule, phase.epochs, self.steps, accumulate)
-        records = self.team.device.type == "cuda" and not (options.rect or options.multi_scale or accumulate > 1)
+        changes = options.rect or options.multi_scale or accumulate > 1 or self.precision.scaled or self.team.world > 1
+        records = self.team.device.type == "cuda" and not changes
         self.matcher = Matcher(self.model.heads, self.recipe.anchor_t, self.team.device, fixed=records)
         self.updater = Updater(
             self.model,
@@ -92,16 +104,16 @@ class Run:
             record=records,
         )
 
-    def weigh_pictures(self) -> NDArray[np.float64] | None:
-        """How often to show each training picture, [N], by how badly its classes were detected last; None: all alike.
+    def weigh_pictures(self, map_by_class: Sequence[float] | None) -> NDArray[np.float64] | None:
+        """How often to show each training picture, [N], by how badly its classes were detected; None: all alike.
 
         YOLOv5 v7.0, train.py --image-weights: a class weighs its inverse frequency times (1 - mAP)^2.
         """
         if not self.job.options.image_weights:
             return None
         of_class = class_weights(self.world.training.classes, self.world.spec.nc)
-        if self.map_by_class is not None:
-            of_class = of_class * (1.0 - np.array(self.map_by_class)) ** 2
+        if map_by_class is not None:
+            of_class = of_class * (1.0 - np.array(map_by_class)) ** 2
         return image_weights(self.pictures.labels, of_class)
 
     def note(self, metrics: EpochMetrics, ap: NDArray[np.floating]) -> bool:
@@ -128,6 +140,7 @@ class Run:
     def _state(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
+            "amp": name_of(self.precision),
             "model": {name: tensor.detach().cpu() for name, tensor in self.model.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.updater.scaler.state_dict(),
@@ -139,10 +152,14 @@ class Run:
         }
 
     def _restore(self, content: Mapping[str, Any]) -> None:
-        described = self._described
-        for name, what in (("cfg", "model"), ("digest", "data"), ("anchors", "anchors")):
+        described, path = self._described, self.job.workdir / "last.pt"
+        for name, what in (("cfg", "model"), ("digest", "data"), ("anchors", "anchors"), ("recipe", "hyp")):
             if content[name] != described[name]:
-                raise DataError(f"the {what} of {self.job.workdir / 'last.pt'} is another one: it cannot be resumed")
+                raise DataError(f"the {what} of {path} is another one: it cannot be resumed")
+        for name, asked in described["options"].items():
+            before = content["options"].get(name, asked)
+            if name not in MAY_CHANGE and before != asked:
+                raise DataError(f"{path} was trained with {name} {before}, not {asked}: it cannot be resumed")
         state = content["training"]
         self.epoch = state["epoch"]
         self.model.load_state_dict(state["model"])
@@ -161,17 +178,16 @@ def agree_precision(model: Darknet, options: TrainOptions, team: Team) -> Precis
     """What the first process chooses: each by itself might measure another one as the fastest."""
     chosen = ""
     if team.leads:
-        dtype = choose_precision(options.amp, model, options.imgsz, options.batch // team.world, team.device).dtype
-        chosen = next(name for name, of_name in DTYPES.items() if of_name == dtype)
+        chosen = name_of(choose_precision(options.amp, model, options.imgsz, options.batch // team.world, team.device))
     return choose_precision(team.meet("precision", chosen), model, options.imgsz, options.batch, team.device)
 
 
-def build_model(name: str, imgsz: int, world: World) -> Darknet:
+def build_model(world: World, imgsz: int) -> Darknet:
     """An untrained model for the world's classes and anchors, that expects as many objects as its pictures hold.
 
     YOLOv5's prior of 8 objects in 640 pixels is some 25 times too low for the blood cells at 160, and a short run would
     spend its first epochs on that alone.
     """
-    model = load_model(name, world.spec.nc, world.anchors)
+    model = Darknet(parse_cfg(world.cfg), world.spec.nc, world.anchors, channels=3)
     initialise_biases(model, len(world.training.boxes) / len(world.training.files), imgsz)
     return model

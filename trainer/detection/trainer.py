@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 
 import numpy as np
 import torch
+from joblib import cpu_count
 from torch import Tensor
 
 from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
@@ -47,8 +48,7 @@ class DetectionTrainer:
         options = job.options
         check_options(options)
         recipe = Recipe.from_hyp(job.hyp)
-        if options.threads:
-            torch.set_num_threads(options.threads)
+        torch.set_num_threads(options.threads or cpu_count())
         with assemble(job) as team:
             world = team.in_turn("world", lambda: self._enter(options))
             yield from train_epochs(Run(job, recipe, world, team))
@@ -67,6 +67,8 @@ class DetectionTrainer:
 def train_epochs(run: Run) -> Iterator[EpochMetrics]:
     """Train what is left of a run; the first process yields after every epoch that was scored, the others never."""
     options, team = run.job.options, run.team
+    if run.job.resume and run.history and team.leads:
+        yield run.history[-1]  # again: whoever listened may not have heard of it
     with ExitStack() as stack:
         batches = None
         for epoch in range(run.epoch + 1, options.epochs + 1):
@@ -122,7 +124,7 @@ def draw_pictures(run: Run) -> None:
     from trainer.detection.figures import leave_pictures  # plotly is slow to load, and a trial draws nothing
 
     options = run.job.options
-    sampling = Sampling(options.batch, options.rect, options.multi_scale, run.model.stride)
+    sampling = choose_sampling(run, phase_at(options, 1).batch, None)
     batches: Ahead[tuple[Tensor, Tensor]] = draw_batches(
         run.pictures, run.recipe, sampling, np.random.default_rng([options.seed, 1])
     )
@@ -147,7 +149,8 @@ def train_one_epoch(run: Run, epoch: int, batches: Iterable[tuple[Tensor, Matche
 
     On a CPU a loss that is not finite ends the epoch at once, on a GPU at its end: nothing waits for the device.
     """
-    torch.manual_seed((run.job.options.seed << 20) + epoch)  # for dropout; by epoch: a resumed run draws the same
+    drawn = np.random.SeedSequence([run.job.options.seed, epoch]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(drawn))  # for dropout; by epoch: a resumed run draws the same
     run.model.train()
     device = run.team.device
     total = torch.zeros(3, device=device)
@@ -172,8 +175,15 @@ def start_batches(run: Run, epoch: int) -> Ahead[tuple[Tensor, Matches]]:
     """Begin to make this process' part of an epoch's batches: images [B, 3, H, W] on the device, and what answers."""
     options, team = run.job.options, run.team
     rng = np.random.default_rng([options.seed, epoch])  # by epoch, so that a resumed run draws the same
-    sampling = Sampling(run.batch, options.rect, options.multi_scale, run.model.stride, run.weigh_pictures())
+    sampling = choose_sampling(run, run.batch, run.map_by_class)
     return draw_batches(run.pictures, run.recipe, sampling, rng, team.device, team.rank, team.world, run.matcher.match)
+
+
+def choose_sampling(run: Run, batch: int, map_by_class: Sequence[float] | None) -> Sampling:
+    """How an epoch becomes batches; the last scores by class decide where badly detected ones are shown more often."""
+    options = run.job.options
+    weights = run.weigh_pictures(map_by_class)
+    return Sampling(batch, options.rect, options.multi_scale, run.model.stride, weights)
 
 
 def check_finite(terms: Tensor, epoch: int) -> None:

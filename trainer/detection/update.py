@@ -11,7 +11,7 @@ from trainer.detection.loss import DetectionLoss
 from trainer.detection.matching import Matches
 from trainer.detection.optimizer import Average
 from trainer.detection.precision import Precision
-from trainer.detection.recorded import RecordedPass
+from trainer.detection.recorded import RecordedPasses, forget_gradients
 
 LOSS_SCALE = 64.0  # the losses are means: this makes an update as large as YOLOv5's nominal batch of 64 does
 MAX_GRADIENT_NORM = 10.0  # YOLOv5 v6.2+
@@ -20,8 +20,8 @@ MAX_GRADIENT_NORM = 10.0  # YOLOv5 v6.2+
 class Updater:
     """Gathers gradients and applies them.
 
-    On a GPU nothing here waits for the device, and where all batches have one shape their forward and backward passes
-    are recorded once and replayed (see RecordedPass).
+    On a GPU nothing here waits for the device. With `record` forward and backward passes are recorded once and replayed
+    (see RecordedPasses): on one GPU, where every batch is an update and none is scaled against underflow.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Updater:
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=precision.scaled)
         self._network = team.wrap(model)
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._record = record and team.device.type == "cuda" and team.world == 1 and not precision.scaled
-        self._recorded: RecordedPass | None = None
+        self._recorded = RecordedPasses(self._compute, model, self._parameters) if record else None
         self._gathered = 0
 
     def gather(self, images: Tensor, matches: Matches) -> Tensor:
         """Add a batch's gradients; returns the terms of its loss [3], as means over the batches of all processes."""
-        terms = self._replay(images, matches) if self._record else self._compute(images, matches)
+        compute = self._recorded or self._compute
+        terms = compute(images, matches)
         self._gathered += 1
         return self.team.total(terms)
 
@@ -63,8 +63,8 @@ class Updater:
         nn.utils.clip_grad_norm_(self._parameters, MAX_GRADIENT_NORM, foreach=True)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if not self._record:
-            self.optimizer.zero_grad(set_to_none=True)
+        if self._recorded is None:  # whose gradients stay where they are
+            forget_gradients(self._parameters)
         self._gathered = 0
         self.average.update(self.model)
 
@@ -80,12 +80,3 @@ class Updater:
         # A wrapped network averages the gradients of the processes, and theirs are to be summed.
         torch.autograd.backward(self.scaler.scale(objective * (LOSS_SCALE * self.team.world)))
         return terms
-
-    def _replay(self, images: Tensor, matches: Matches) -> Tensor:
-        if self._recorded is None:
-            self._recorded = RecordedPass(self._compute, self.model, self._parameters, images, matches)
-        if self._recorded.holds(images, matches):
-            return self._recorded(images, matches)
-        # The gradients of the recording stay where they are, and take this batch's on top of nothing.
-        torch._foreach_zero_([parameter.grad for parameter in self._parameters if parameter.grad is not None])
-        return self._compute(images, matches)

@@ -14,7 +14,7 @@ from trainer.api import DataError
 from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, parse_cfg, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, load_split
-from trainer.detection.detect import CONFIDENCE, OVERLAP, Detections, detect, detect_and_time
+from trainer.detection.detect import CONFIDENCE, OVERLAP, Detections, detect, detect_and_time, suitable_batch
 from trainer.detection.evaluate import Scores, score
 from trainer.detection.precision import choose_precision
 from trainer.detection.weights import load_weights
@@ -93,7 +93,9 @@ def validate(
     pictures = load_split(trained.spec, split, trained.imgsz)
     on = torch.device(device)
     trained.model.to(on).to(memory_format=torch.channels_last)
-    precision = choose_precision(trained.amp, trained.model, trained.imgsz, trained.batch, on)
+    amp = "off" if trained.amp == "fp16" and on.type == "cpu" else trained.amp
+    few = min(trained.batch, suitable_batch(pictures, on))  # it may be timed, and the training's need not fit here
+    precision = choose_precision(amp, trained.model, trained.imgsz, few, on)
     detections, milliseconds = detect_and_time(trained.model, pictures, precision.dtype, conf, iou, batch)
     scores = score(detections, labels_by_picture(pictures), trained.spec.nc)
     return Report(

@@ -16,11 +16,12 @@ from trainer.detection.augment import Pictures
 from trainer.detection.darknet import load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
 from trainer.detection.dead import NEEDS, dead_hyps
-from trainer.detection.distributed import check_team
+from trainer.detection.distributed import check_team, devices_of, find_place
 from trainer.detection.download import fetch
 from trainer.detection.freeze import freeze_layers
 from trainer.detection.optimizer import check_names
 from trainer.detection.phases import phases_of
+from trainer.detection.precision import check_precision
 from trainer.detection.validation import labels_by_picture
 from trainer.detection.weights import load_weights
 
@@ -70,16 +71,19 @@ def check_options(options: TrainOptions) -> None:
     for name in ("epochs", "imgsz", "batch"):
         if getattr(options, name) < 1:
             raise DataError(f"{name} must be at least 1, got {getattr(options, name)}")
+    if options.seed >= 2**63:
+        raise DataError(f"seed must be less than 2^63, got {options.seed}")
+    if options.freeze_batch and not options.freeze_epochs:
+        raise DataError("freeze_batch is the batch of the first epochs, so it needs freeze_epochs, how many these are")
     for name in ("seed", "threads", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(options, name) < 0:
             raise DataError(f"{name} cannot be negative, got {getattr(options, name)}")
     if options.cache not in ("disk", "none"):
         raise DataError(f"cache is disk or none, not '{options.cache}'")
-    if options.rect and options.multi_scale:
-        raise DataError("rect and multi_scale exclude one another: one keeps the shape of pictures, one varies it")
     if options.rect and options.image_weights:
         raise DataError("rect and image_weights exclude one another: one fixes which pictures come together, one draws")
     check_team(options)
+    check_precision(options.amp, devices_of(options.device)[0])
 
 
 def open_world(options: TrainOptions) -> World:
@@ -100,8 +104,8 @@ def open_world(options: TrainOptions) -> World:
     learned = leaks(training, scored) if options.split != "train" else ()
     problems = (*training.problems, *scored.problems, *learned)
     weights = fetch(options.weights) if options.weights else None
-    # With the anchors, which another version of the clustering could change behind a study's back.
-    world = f"{training.digest} {scored.digest} {anchors.round(3).tolist()}"
+    # With the anchors, which another version of the clustering could change behind a study's back, and all files.
+    world = f"{training.digest} {scored.digest} {anchors.round(3).tolist()} {cfg} {hash_file(weights)}"
     digest = hashlib.blake2b(world.encode(), digest_size=16).hexdigest()
     summary = (
         f"{spec.nc} classes; train {len(training.files)} pictures with {len(training.boxes)} boxes, "
@@ -112,5 +116,24 @@ def open_world(options: TrainOptions) -> World:
     for frozen in {phase.frozen for phase in phases_of(options)}:
         freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
-    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS)
+    warnings = (*summarise(problems).splitlines(), *find_idle(options))
+    prepared = Prepared(digest, summary, warnings, dead, NEEDS)
     return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
+
+
+def hash_file(path: Path | None) -> str:
+    """The digest of a file's bytes; '' for none."""
+    if path is None:
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def find_idle(options: TrainOptions) -> tuple[str, ...]:
+    """A sentence for each option that does nothing beside the others."""
+    found = []
+    if options.image_weights and options.notest:
+        found.append("image_weights go by the frequency of classes alone, since notest brings no scores to weigh by")
+    if options.sync_bn and len(devices_of(options.device)) == 1 and find_place() is None:
+        found.append("sync_bn does nothing with a single process")
+    return tuple(found)
