@@ -196,7 +196,7 @@ class Ahead(Iterator[Made]):
 
     def __init__(self, items: Iterator[Made]) -> None:
         threads = torch.get_num_threads()  # a new thread would take all cores: OpenMP keeps the number by thread
-        self._pool = ThreadPoolExecutor(1, initializer=lambda: torch.set_num_threads(threads))
+        self._pool = ThreadPoolExecutor(1, "ahead", initializer=lambda: torch.set_num_threads(threads))
         self._items = items
         self._waiting = deque(self._pool.submit(next, items, None) for _ in range(AHEAD + 1))
 
