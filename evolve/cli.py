@@ -95,13 +95,13 @@ def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...
 
 training_options = together(
     setting("data", "Built-in data set, or path of a data.yaml, a .data file, a COCO .json or a folder."),
-    setting("model", "Built-in model or path of a Darknet cfg."),
+    setting("model", "pico, nano, yolov3[-tiny|-spp], yolov4-tiny, or the path of a Darknet cfg."),
     setting("epochs", "Epochs of a training."),
     setting("imgsz", "Image size in pixels."),
     setting("batch", "Images in a batch."),
     setting("device", "Where to train: cpu, cuda, cuda:1, 0, or several: 0,1."),
-    setting("optimizer", "Optimizer of a training."),
-    setting("schedule", "Learning-rate schedule."),
+    setting("optimizer", "Optimizer: sgd, adam or adamw."),
+    setting("schedule", "Learning rate over the training: trapezoid, cosine or linear."),
     setting("weights", "Weights to start from: path or URL of .weights, .conv.N or .pt.  [default: from scratch]"),
     setting("freeze_epochs", "Epochs that train the head only, before all is trained."),
     setting("freeze_batch", "Images in a batch of these.  [default: as --batch]"),
@@ -288,7 +288,7 @@ def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
 
     from evolve.validating import score_weights, scores_as_json, tell_scores
 
-    report = score_weights(Path(weights), **asked)
+    report = score_weights(weights, **asked)
     if as_json:
         click.echo(scores_as_json(report))
     else:

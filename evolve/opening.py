@@ -15,7 +15,8 @@ from optuna.storages import BaseStorage
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
 from evolve.paths import RunPaths
-from search_spaces import Space, SpaceError, load_hyp, load_space
+from evolve.plugins import read_hyp
+from search_spaces import Space, SpaceError, load_space
 from studies import build_pruner, build_sampler, open_storage, open_study, sqlite_url
 from studies.study import IDENTITY
 from trainer import Prepared
@@ -25,7 +26,10 @@ def space_of(config: EvolveConfig) -> Space:
     """The space as asked for: the base's defaults, then --set, --freeze and --only. Raises SpaceError."""
     space = load_space(config.space)
     if config.hyp is not None:
-        space = space.with_base(load_hyp(config.hyp))
+        space = space.with_base(read_hyp(config.hyp, config.trainer, "translate"))
+    layers = [name for name in config.freeze if name == "backbone" or name.isdecimal()]
+    if layers:
+        raise SpaceError(f"--freeze {layers[0]} names no hyp: layers are frozen by --freeze-layers")
     space = space.with_values(config.set).freeze(config.freeze)
     if config.only:
         space = space.only(config.only)

@@ -15,6 +15,7 @@ import yaml
 from evolve.config import ConfigError, EvolveConfig, read_settings, resolve_config
 from evolve.fitness import Fitness
 from evolve.paths import TrainingPaths
+from evolve.plugins import read_hyp
 from search_spaces import Hyp, dump_hyp, load_hyp
 from studies import write_atomically
 from trainer import TrainOptions
@@ -78,7 +79,7 @@ def take_order(flags: Mapping[str, Any]) -> Order:
         raise ConfigError("--out names the run folder itself: leave out --name and --runs")
     return Order(
         options=_options(config, flags),
-        hyp=load_hyp(config.hyp) if config.hyp else {},
+        hyp=read_hyp(config.hyp, config.trainer, "complete"),
         trainer=config.trainer,
         fitness=Fitness.parse(config.fitness),
         seeds=flags.get("seeds") or 1,
@@ -110,16 +111,23 @@ def claim_folder(order: Order) -> Path:
 
 
 def check_folder(order: Order, paths: TrainingPaths) -> None:
-    """ConfigError where there is nothing to go on with, or where a new training would replace another's weights."""
+    """ConfigError where there is nothing to go on with, or where a new training would come between other files.
+
+    A training that was stopped before its first epoch had ended starts over.
+    """
     states = [order.paths_of(paths, seed).last for seed in order.all_seeds]
     found = [file for file in states if file.exists()]
-    if order.resume and not found:
-        why = "it ran with --nosave" if not order.options.save else "no epoch of it came to its end"
-        raise ConfigError(f"{states[0]} does not exist, so there is nothing to go on with: {why}")
-    if found and not order.resume:
+    if order.resume and not found and not order.options.save:
+        raise ConfigError(f"{states[0]} does not exist, so there is nothing to go on with: it ran with --nosave")
+    if order.resume:
+        return
+    others = sorted(entry.name for entry in paths.root.iterdir() if entry.name not in (".lock", paths.worker_log.name))
+    if found:
         raise ConfigError(
             f"{found[0]} is another training's: go on with that by --resume {paths.root}, or give another --out"
         )
+    if others:
+        raise ConfigError(f"{paths.root} is not empty ({', '.join(others[:3])}): give --out a new folder")
 
 
 def _options(config: EvolveConfig, flags: Mapping[str, Any]) -> TrainOptions:
@@ -145,7 +153,7 @@ def _resumed(folder: Path, flags: Mapping[str, Any]) -> Order:
     trainer, fitness = kept.pop("trainer", EvolveConfig.trainer), kept.pop("fitness", EvolveConfig.fitness)
     seeds = kept.pop("seeds", 1)
     told = {**vars(TrainOptions(**kept)), "trainer": trainer, "fitness": fitness, "seeds": seeds, "hyp": hyp}
-    asked = _asked(flags)
+    asked = _asked(flags, trainer)
     for name, value in asked.items():
         if name not in MAY_CHANGE and value != told[name]:
             raise ConfigError(_contradiction(name, value, told[name], folder))
@@ -165,7 +173,7 @@ def _resumed(folder: Path, flags: Mapping[str, Any]) -> Order:
     )
 
 
-def _asked(flags: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(flags: Mapping[str, Any], trainer: str) -> dict[str, Any]:
     """What the flags ask for anew, as it would have been written down."""
     given = {name: value for name, value in flags.items() if value is not None}
     config = resolve_config({name: value for name, value in given.items() if name in _CONFIG})
@@ -175,7 +183,7 @@ def _asked(flags: Mapping[str, Any]) -> dict[str, Any]:
     if "fitness" in asked:
         asked["fitness"] = str(Fitness.parse(config.fitness))
     if "hyp" in given:
-        asked["hyp"] = load_hyp(given["hyp"])
+        asked["hyp"] = read_hyp(given["hyp"], trainer, "complete")
     return asked
 
 
@@ -187,4 +195,5 @@ def _contradiction(name: str, asked: Any, told: Any, folder: Path) -> str:
         return f"--nosave contradicts {folder}, whose training keeps its weights; leave it out"
     if asked is True:
         return f"{flag} contradicts {folder}, whose training began without it; leave it out"
-    return f"{flag} {asked} contradicts {folder}, whose training began with {flag} {told!r}; leave it out"
+    longer = f", or start a new one with --weights {folder / 'last.pt'}" if name == "epochs" else ""
+    return f"{flag} {asked} contradicts {folder}, whose training began with {flag} {told!r}; leave it out{longer}"

@@ -113,7 +113,7 @@ class Session:
 
     def hint(self) -> Iterator[str]:
         """How to go on, where that can be done."""
-        if any(self._order.paths_of(self._paths, seed).last.exists() for seed in self._order.all_seeds):
+        if self._order.options.save:
             yield f"go on with: evolve train --resume {shlex.quote(from_here(self._paths.root))}"
 
     def _train(self, seed: int, paths: TrainingPaths, journal: Journal, going_on: bool) -> Iterator[str]:

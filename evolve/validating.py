@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +18,17 @@ if TYPE_CHECKING:
 SCORES = ("precision", "recall", "F1", "mAP50", "mAP50-95")
 
 
-def score_weights(weights: Path, **asked: Any) -> Report:
+def score_weights(weights: str, **asked: Any) -> Report:
     """As trainer.detection.validation.validate, whose arguments are taken where they are not None.
 
     Threads that wait sleep instead of spinning, which OpenMP only learns before torch loads: beside another busy
     process spinning took nine times as long.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from trainer.detection.download import fetch
     from trainer.detection.validation import validate
 
-    return validate(weights, **{name: value for name, value in asked.items() if value is not None})
+    return validate(fetch(weights), **{name: value for name, value in asked.items() if value is not None})
 
 
 def tell_scores(console: Console, report: Report) -> None:
@@ -50,6 +50,8 @@ def tell_scores(console: Console, report: Report) -> None:
     steps = ", ".join(f"{step} {milliseconds:.2f}" for step, milliseconds in report.milliseconds.items())
     console.print(Text(f"precision, recall and F1 at confidence {scores.confidence:.3f}"), soft_wrap=True)
     console.print(Text(f"milliseconds a picture: {steps}"), soft_wrap=True)
+    if report.weights.suffix not in (".pt", ".pth"):
+        console.print(Text("anchors are those of the cfg: this file holds none"), soft_wrap=True)
 
 
 def scores_as_json(report: Report) -> str:

@@ -6,7 +6,7 @@ from optuna.storages import InMemoryStorage
 from evolve.config import EvolveConfig, resolve_config
 from evolve.fitness import Fitness
 from evolve.opening import SAME, SAME_IF_GIVEN, identity_of, longest_warmup, space_of, without_effect
-from search_spaces import load_space
+from search_spaces import SpaceError, load_space
 from studies import AshaPruner
 from trainer import Prepared, TrainOptions
 from trainer.detection.recipe import Recipe
@@ -165,6 +165,20 @@ def test_where_only_dead_hyps_could_evolve_there_is_nothing_to_do(world):
     assert "nothing is left to evolve in space 'space'" in result.stderr
     assert "or can have no effect here" in result.stderr
     assert run(world).exit_code == 0, "nothing is left that were in the way"
+
+
+def test_a_study_may_start_from_the_hyp_file_of_a_yolo_trainer(tmp_path):
+    (tmp_path / "hyp.yaml").write_text("lr0: 0.02\niou_t: 0.2\nanchor_t: 4.0\n")
+    assert space_of(resolve_config({"hyp": str(tmp_path / "hyp.yaml")})).defaults()["lr0"] == 0.02
+    (tmp_path / "hyp.yaml").write_text("giou: 3.54\ncls: 37.4\nobj: 64.3\niou_t: 0.2\n")
+    assert space_of(resolve_config({"hyp": str(tmp_path / "hyp.yaml")})).defaults()["box"] == pytest.approx(
+        0.0553, abs=1e-4
+    )
+
+
+def test_layers_are_no_hyps():
+    with pytest.raises(SpaceError, match="--freeze backbone names no hyp: layers are frozen by --freeze-layers"):
+        space_of(resolve_config({"freeze": ("backbone",)}))
 
 
 def test_a_hyp_that_needs_another_one_is_pinned_where_that_one_stays_at_0():

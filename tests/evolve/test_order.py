@@ -140,6 +140,25 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_never_had(world: World, nu
     assert rows(EXP) == rows(EXP.parent / "exp2")
 
 
+def test_a_training_that_was_stopped_before_its_first_epoch_had_ended_starts_over(world: World):
+    sleeping = begin(world, "fault: sleep\nfault_epoch: 1\n")
+    wait_for(lambda: (EXP / "asleep").exists() or sleeping.poll())
+    sleeping.kill()
+    sleeping.communicate()
+    assert not (EXP / "last.pt").exists()
+    (EXP / "hyp.yaml").write_text("lr0: 0.02\n")  # without the fault
+    assert resume(world).exit_code == 0
+    assert epochs(EXP) == [1, 2, 3, 4]
+
+
+def test_a_folder_with_other_files_is_no_run_folder(world: World):
+    (world.folder / "cells").mkdir()
+    (world.folder / "cells" / "data.yaml").write_text("")
+    told = train(world, "--out", "cells")
+    assert told.exit_code == 2
+    assert "cells is not empty (data.yaml): give --out a new folder" in told.stderr
+
+
 def test_epochs_that_are_trained_again_stand_there_once(world: World):
     """A journal may be ahead of the state that is gone on from, and torn by what ended the training."""
     train(world)

@@ -94,7 +94,8 @@ def test_plots_are_left_in_the_folder_that_was_named(
         (["--weights", "{weights}", "--imgsz", "50"], "imgsz must be a multiple of 16"),
         (["--weights", "{weights}", "--iou", "2"], "iou must lie in [0, 1], got 2"),
         (["--weights", "{weights}", "--split", "test"], "no split 'test'"),
-        (["--weights", "some.weights"], "some.weights does not say what it was trained as"),
+        (["--weights", "some.weights"], "some.weights cannot be read"),
+        (["--weights", "http://127.0.0.1:1/x.pt"], "http://127.0.0.1:1/x.pt"),
     ],
 )
 def test_what_cannot_be_scored_costs_one_sentence_and_exit_code_2(

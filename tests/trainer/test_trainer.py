@@ -326,7 +326,13 @@ def test_the_network_is_that_of_the_cfg_that_the_study_began_with(data: Path, tm
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"image_weights": True, "notest": True}, "image_weights go by"), ({"sync_bn": True}, "sync_bn")],
+    [
+        ({"image_weights": True, "notest": True}, "image_weights go by"),
+        ({"sync_bn": True}, "sync_bn"),
+        ({"freeze_layers": "3"}, "no weights are given"),
+        ({"freeze_epochs": 2, "weights": "x.pt"}, "all 2 epochs have frozen layers"),
+        ({"nominal_batch": 4}, "gathers nothing"),
+    ],
 )
 def test_an_option_that_does_nothing_beside_the_others_is_a_warning(
     options: dict[str, Any], said: str, data: Path, tmp_path: Path
@@ -354,8 +360,10 @@ def test_weights_of_another_training_are_a_start_and_what_did_not_fit_is_said(
     assert "took" in trainer.prepare(job.options).summary
     (metrics,) = trainer.train(job)
     assert metrics.map50 > taught.map50 / 2
-    with pytest.raises(DataError, match="nothing"):
+    with pytest.raises(DataError, match=r"nothing.*it was trained as pico"):
         trainer.prepare(replace(job.options, model="yolov4-tiny"))
+    with pytest.raises(DataError, match="which --weights takes"):
+        trainer.prepare(replace(job.options, model=weights))
     with pytest.raises(DataError, match=r"no-such\.pt"):
         trainer.prepare(replace(job.options, weights="no-such.pt"))
 

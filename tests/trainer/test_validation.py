@@ -117,7 +117,7 @@ def test_darknet_weights_are_scored_with_the_cfg_that_they_are_for(world: World,
         ({"imgsz": 50}, "imgsz must be a multiple of 16 for this model, got 50"),
         ({"split": "test"}, "no split 'test'"),
         ({"data": "nowhere.yaml"}, "nowhere.yaml"),
-        ({"model": "pico"}, "data must be given"),
+        ({"model": "pico"}, "data, what to score it on, must be given"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_sentence(world: World, options: dict[str, object], sentence: str) -> None:
@@ -140,7 +140,7 @@ def test_weights_whose_heads_are_for_other_classes_are_refused(world: World, tmp
 
 def test_darknet_weights_alone_say_too_little(tmp_path: Path) -> None:
     save_darknet_weights(load_model("pico", 5), tmp_path / "pico.weights")
-    with pytest.raises(DataError, match="model and data must be given"):
+    with pytest.raises(DataError, match=r"model, the cfg .* and data, .* must be given"):
         validate(tmp_path / "pico.weights")
 
 

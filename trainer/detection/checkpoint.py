@@ -83,9 +83,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with file:
             content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split()) or "it is empty"
-        raise DataError(f"{path} is no checkpoint of this trainer: {reason[:200]}") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError):
+        # What torch says of it goes over many lines, and ends in advice to load it unsafely.
+        raise DataError(f"{path} is no checkpoint of this trainer: it is broken, or no file of torch") from None
     if not isinstance(content, dict) or not {"weights", "cfg", "names", "options", "hyp"} <= content.keys():
         raise DataError(f"{path} is no checkpoint of this trainer: it lacks weights, cfg, names, options or hyp")
     return content

@@ -723,6 +723,8 @@ def read_cfg(name_or_path: str | Path) -> str:
     if name in available_models():
         return (_cfg_folder() / f"{name}.cfg").read_text(encoding="utf-8")
     path = Path(name_or_path)
+    if path.suffix in (".weights", ".pt", ".pth"):
+        raise DataError(f"model '{name}' is a file of weights, which --weights takes; a model is a name or a .cfg file")
     if path.suffix != ".cfg" and not path.exists():
         raise DataError(f"unknown model '{name}'{_did_you_mean(name, available_models())}, or the path of a .cfg file")
     try:

@@ -407,8 +407,8 @@ def write_page(
         f"<style>{STYLE}</style><script>{get_plotlyjs()}</script></head>\n"
         f"<body><h1>{html.escape(title)}</h1>\n{chr(10).join(parts)}\n</body></html>\n"
     )
-    _replace(folder / "index.html", page.encode())
     write_images(folder, figures)
+    _replace(folder / "index.html", page.encode())  # last: where it lies, everything does
     return folder / "index.html"
 
 

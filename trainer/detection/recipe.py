@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 from trainer.api import Hyp, TrainerError, Value
 
@@ -53,9 +53,20 @@ class Recipe:
 
         A hyp with `giou` is one of older trainers (see `modernise`).
         """
-        checked = {name: check_value(name, value) for name, value in hyp.items()}
-        modern = modernise(checked) if "giou" in checked else checked
-        return cls(**{name: value for name, value in modern.items() if name not in UNREAD})
+        return cls(**translate(hyp))
+
+
+def translate(hyp: Hyp) -> dict[str, float]:
+    """A hyp in today's names, without those that nothing reads. TrainerError as `Recipe.from_hyp`."""
+    checked = {name: check_value(name, value) for name, value in hyp.items()}
+    modern = modernise(checked) if "giou" in checked else checked
+    return {name: value for name, value in modern.items() if name not in UNREAD}
+
+
+def complete(hyp: Hyp) -> dict[str, float]:
+    """All hyps of a training that is given these: in today's names, with the defaults; what nothing reads stays."""
+    unread = {name: check_value(name, hyp[name]) for name in sorted(UNREAD & hyp.keys())}
+    return {**asdict(Recipe.from_hyp(hyp)), **unread}
 
 
 def check_value(name: str, value: Value) -> float:

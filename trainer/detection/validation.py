@@ -126,9 +126,12 @@ def _check(batch: int, device: str, conf: float, iou: float) -> None:
 def _open_weights(weights: Path, data: str, model: str, imgsz: int) -> Trained:
     if not model and weights.suffix in (".pt", ".pth"):
         return _open_checkpoint(weights, data, imgsz)
+    if weights.is_dir():
+        raise DataError(f"{weights} is a folder, not a file of weights")
     if not model or not data:
-        missing = " and ".join(name for name, value in (("model", model), ("data", data)) if not value)
-        raise DataError(f"{weights} does not say what it was trained as: {missing} must be given, e.g. a Darknet cfg")
+        needed = (("model, the cfg that it was trained as,", model), ("data, what to score it on,", data))
+        missing = " and ".join(name for name, value in needed if not value)
+        raise DataError(f"{weights} is taken with a model of your own: {missing} must be given")
     cfg, spec = read_cfg(model), find_data(data)
     network = load_model(model, spec.nc)
     taken = load_weights(network, weights, cfg, anchors=True)

@@ -13,17 +13,18 @@ from torch import Tensor
 from trainer.api import DataError, Prepared, TrainOptions
 from trainer.detection.anchors import fit_anchors
 from trainer.detection.augment import Pictures
-from trainer.detection.darknet import load_model, read_cfg
+from trainer.detection.checkpoint import read_checkpoint
+from trainer.detection.darknet import Darknet, load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
 from trainer.detection.dead import NEEDS, dead_hyps
 from trainer.detection.distributed import check_team, devices_of, find_place
-from trainer.detection.download import fetch
+from trainer.detection.download import fetch, is_url
 from trainer.detection.freeze import freeze_layers
 from trainer.detection.optimizer import check_names
 from trainer.detection.phases import phases_of
 from trainer.detection.precision import check_precision
 from trainer.detection.validation import labels_by_picture
-from trainer.detection.weights import load_weights
+from trainer.detection.weights import Taken, load_weights
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,31 @@ def open_world(options: TrainOptions) -> World:
         f"{options.split} {len(scored.files)} with {len(scored.boxes)}"
     )
     if weights is not None:  # now, since what does not fit shall end a study before its first trial
-        summary += f"; {load_weights(model, weights, cfg).summary()}"
+        summary += f"; {load_start(model, weights, cfg, options).summary()}"
     for frozen in {phase.frozen for phase in phases_of(options)}:
         freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
     warnings = (*summarise(problems).splitlines(), *find_idle(options))
     prepared = Prepared(digest, summary, warnings, dead, NEEDS)
     return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
+
+
+def load_start(model: Darknet, weights: Path, cfg: str, options: TrainOptions) -> Taken:
+    """`load_weights`; where nothing fits it also says what could be done. Raises DataError."""
+    try:
+        return load_weights(model, weights, cfg)
+    except DataError as error:
+        if is_url(options.weights):
+            raise DataError(f"{error} (it was downloaded before: delete that file to have it fetched again)") from None
+        if weights.suffix not in (".pt", ".pth"):
+            raise
+        try:
+            trained = read_checkpoint(weights)["options"]["model"]
+        except (DataError, KeyError, TypeError):
+            raise error from None
+        if trained == options.model:
+            raise
+        raise DataError(f"{error}; it was trained as {trained}, which model can name") from None
 
 
 def hash_file(path: Path | None) -> str:
@@ -134,6 +153,12 @@ def find_idle(options: TrainOptions) -> tuple[str, ...]:
     found = []
     if options.image_weights and options.notest:
         found.append("image_weights go by the frequency of classes alone, since notest brings no scores to weigh by")
+    if phases_of(options)[0].frozen and not options.weights:
+        found.append("layers are frozen as they were drawn, since no weights are given to start from")
+    if options.freeze_epochs >= options.epochs > 0:
+        found.append(f"all {options.epochs} epochs have frozen layers: freeze_epochs is {options.freeze_epochs}")
+    if 0 < options.nominal_batch < options.batch:
+        found.append(f"nominal_batch {options.nominal_batch} gathers nothing: a batch has {options.batch} pictures")
     if options.sync_bn and len(devices_of(options.device)) == 1 and find_place() is None:
         found.append("sync_bn does nothing with a single process")
     return tuple(found)
