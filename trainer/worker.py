@@ -48,6 +48,9 @@ def load_trainer(spec: str) -> Trainer:
     except (ImportError, AttributeError) as error:
         raise DataError(f"trainer {spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
     trainer: Trainer = found() if callable(found) else found
+    for name in ("hyps", "prepare", "train"):
+        if not hasattr(trainer, name):
+            raise DataError(f"{spec!r} is no trainer: it has no {name} (see trainer/api.py)")
     return trainer
 
 

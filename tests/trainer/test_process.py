@@ -23,6 +23,7 @@ from trainer import DataError, EpochMetrics, TrainerError, TrainingDiverged, Tra
 from trainer.__main__ import main as shell
 from trainer.process import ProcessTrainer, thread_settings
 from trainer.testing import descendants, timeless
+from trainer.worker import load_trainer
 
 OPTIONS = TrainOptions(data="points", epochs=3)
 IMPORTABLE = os.pathsep.join([str(Path(trainer_package.__file__).parent.parent), str(Path(__file__).parent)])
@@ -589,3 +590,8 @@ def test_the_shell_has_an_option_for_everything_that_a_training_can_be_told(caps
         shell(["--help"])
     told = capsys.readouterr().out
     assert [field.name for field in fields(TrainOptions) if "--" + field.name.replace("_", "-") not in told] == []
+
+
+def test_what_cannot_train_is_told_to_be_no_trainer() -> None:
+    with pytest.raises(DataError, match="'os:sep' is no trainer: it has no hyps"):
+        load_trainer("os:sep")

@@ -68,6 +68,8 @@ class Run:
         )
         if kept is not None:
             self._restore(kept)
+            for torn in job.workdir.glob(".*.pt.*.tmp") if team.leads else ():  # of a kill while it was written
+                torn.unlink(missing_ok=True)
 
     def count_batches(self, phase: Phase) -> int:
         return count_batches(len(self.pictures), phase.batch)
