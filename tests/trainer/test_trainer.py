@@ -343,6 +343,15 @@ def test_an_option_that_does_nothing_beside_the_others_is_a_warning(
     assert find_idle(job_of(data, tmp_path).options) == ()
 
 
+def test_a_warning_is_about_the_options_that_were_asked_for_last(data: Path, tmp_path: Path) -> None:
+    trainer = DetectionTrainer()
+    assert any(
+        "gathers nothing" in warning
+        for warning in trainer.prepare(job_of(data, tmp_path, nominal_batch=4).options).warnings
+    )
+    assert trainer.prepare(job_of(data, tmp_path).options).warnings == ()
+
+
 def test_without_tests_only_the_last_epoch_is_scored_and_trains_the_same(
     trainer: DetectionTrainer, data: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -23,7 +24,7 @@ from trainer.detection.phases import phase_at
 from trainer.detection.recipe import HYPS, Recipe
 from trainer.detection.run import Run
 from trainer.detection.validation import score_split
-from trainer.detection.world import World, check_options, open_world
+from trainer.detection.world import World, check_options, find_idle, open_world
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class DetectionTrainer:
     def prepare(self, options: TrainOptions) -> Prepared:
         """Check the options, decode the data into the cache, fit the anchors. Raises DataError."""
         check_options(options)
-        return self._enter(options).prepared
+        prepared = self._enter(options).prepared
+        return replace(prepared, warnings=(*prepared.warnings, *find_idle(options)))
 
     def train(self, job: TrainJob) -> Generator[EpochMetrics, None, None]:
         """Yield after every epoch that was scored. Raises TrainingDiverged, TrainerError, DataError."""

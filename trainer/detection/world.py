@@ -117,8 +117,7 @@ def open_world(options: TrainOptions) -> World:
     for frozen in {phase.frozen for phase in phases_of(options)}:
         freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
-    warnings = (*summarise(problems).splitlines(), *find_idle(options))
-    prepared = Prepared(digest, summary, warnings, dead, NEEDS)
+    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS)
     return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
 
 
