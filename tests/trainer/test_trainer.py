@@ -298,7 +298,7 @@ def test_an_epoch_that_was_saved_but_not_heard_of_is_told_where_the_training_is_
     job = job_of(data, tmp_path, epochs=2, imgsz=32, save=True)
     with closing(trainer.train(job)) as epochs:
         heard = [next(epochs), next(epochs)]  # closed before it ended: last.pt still knows how to go on
-    (tmp_path / ".best.pt.123.tmp").touch()  # of a kill while it was written
+    (tmp_path / "best.pt.123-abcd.part").touch()  # of a kill while it was written
     assert list(trainer.train(replace(job, resume=True))) == heard[-1:]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]
 

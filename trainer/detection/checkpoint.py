@@ -9,7 +9,6 @@ A checkpoint is a dict of tensors and plain values, so that torch.load(path, wei
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import torch
 
 from trainer.api import DataError, EpochMetrics, TrainJob
 from trainer.detection.darknet import Darknet
+from trainer.detection.data.cache import replacing
 from trainer.detection.provenance import find_provenance
 from trainer.detection.recipe import Recipe
 from trainer.messages import metrics_to_dict
@@ -35,14 +35,12 @@ def describe(
         "anchors": [head.anchors.tolist() for head in model.heads],
         "hyp": dict(job.hyp),
         "recipe": asdict(recipe),
-        "options": {name: list(value) if isinstance(value, tuple) else value for name, value in _options(job)},
+        "options": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(job.options).items()
+        },
         "digest": digest,
         "provenance": find_provenance(),
     }
-
-
-def _options(job: TrainJob) -> list[tuple[str, Any]]:
-    return list(asdict(job.options).items())
 
 
 def save_checkpoint(
@@ -63,15 +61,8 @@ def save_checkpoint(
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Replace the file at `path`, all or nothing."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        torch.save(dict(content), file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

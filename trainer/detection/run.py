@@ -18,6 +18,7 @@ from trainer.detection.batches import count_batches
 from trainer.detection.checkpoint import describe, read_training, save_checkpoint
 from trainer.detection.darknet import Darknet, initialise_biases, parse_cfg
 from trainer.detection.data import class_weights, image_weights
+from trainer.detection.data.cache import remove_left_overs
 from trainer.detection.distributed import Team
 from trainer.detection.freeze import freeze_layers
 from trainer.detection.loss import DetectionLoss
@@ -68,8 +69,8 @@ class Run:
         )
         if kept is not None:
             self._restore(kept)
-            for torn in job.workdir.glob(".*.pt.*.tmp") if team.leads else ():  # of a kill while it was written
-                torn.unlink(missing_ok=True)
+            for name in ("last.pt", "best.pt") if team.leads else ():
+                remove_left_overs(job.workdir / name)
 
     def count_batches(self, phase: Phase) -> int:
         return count_batches(len(self.pictures), phase.batch)
