@@ -329,9 +329,15 @@ def test_a_lost_trial_whose_process_died_before_it_queued_the_retry_is_queued_on
 
 
 def work(url, space, total, ready):
-    study = open_small(url, space, exclusive=False)
-    ready.wait()
-    run(study, space, total)
+    first = []
+
+    def meet(point, number):
+        """Neither goes on before the other has a trial too, or it might do all of them."""
+        if point == "claimed" and not first:
+            first.append(number)
+            ready.wait()
+
+    run(open_small(url, space, exclusive=False), space, total, at=meet)
 
 
 def test_two_processes_share_a_study_without_doing_anything_twice(url, space):
