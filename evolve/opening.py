@@ -14,8 +14,8 @@ from optuna.storages import BaseStorage
 
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
+from evolve.hyps import read_hyp
 from evolve.paths import RunPaths
-from evolve.plugins import read_hyp
 from search_spaces import Space, SpaceError, load_space
 from studies import build_pruner, build_sampler, open_storage, open_study, sqlite_url
 from studies.study import IDENTITY

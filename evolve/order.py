@@ -14,8 +14,8 @@ import yaml
 
 from evolve.config import ConfigError, EvolveConfig, read_settings, resolve_config
 from evolve.fitness import Fitness
+from evolve.hyps import read_hyp
 from evolve.paths import TrainingPaths
-from evolve.plugins import read_hyp
 from search_spaces import Hyp, dump_hyp, load_hyp
 from studies import write_atomically
 from trainer import TrainOptions
