@@ -11,7 +11,7 @@ from torch import nn
 
 from trainer.api import DataError
 from trainer.detection.darknet import Darknet, Shortcut, load_model, parse_cfg
-from trainer.detection.freeze import count_backbone, freeze_layers, unfreeze
+from trainer.detection.freeze import count_backbone, freeze_layers
 
 SMALL = """
 [net]
@@ -135,7 +135,7 @@ def test_unfreezing_lets_everything_train_again() -> None:
     model = build()
     freeze_layers(model, "backbone")
     model.train()
-    unfreeze(model)
+    freeze_layers(model, "")
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert all(module.training for module in model.modules())
     before = state_of(model)

@@ -28,11 +28,6 @@ def freeze_layers(model: Darknet, which: str) -> int:
     return count
 
 
-def unfreeze(model: Darknet) -> None:
-    """Let all layers train again."""
-    freeze_layers(model, "")
-
-
 def count_backbone(model: Darknet) -> int:
     """How many first layers are the backbone: those that lead down to the coarsest grid.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 
@@ -71,21 +71,23 @@ def train_epochs(run: Run) -> Iterator[EpochMetrics]:
     options, team = run.job.options, run.team
     if run.job.resume and run.history and team.leads:
         yield run.history[-1]  # again: whoever listened may not have heard of it
-    with ExitStack() as stack:
-        batches = None
+    batches: Ahead[tuple[Tensor, Matches]] | None = None
+    try:
         for epoch in range(run.epoch + 1, options.epochs + 1):
             started = time.perf_counter()
             run.map_by_class = team.meet(f"epoch {epoch}", run.map_by_class)
             run.enter(phase_at(options, epoch))
-            if batches is None:
-                batches = stack.enter_context(closing(start_batches(run, epoch)))
+            batches = batches or start_batches(run, epoch)
             losses = train_one_epoch(run, epoch, batches)
-            batches = stack.enter_context(closing(start_batches(run, epoch + 1))) if starts_early(run, epoch) else None
+            batches = start_batches(run, epoch + 1) if starts_early(run, epoch) else None
             team.meet(f"end of epoch {epoch}")
             if team.leads and (epoch == options.epochs or not options.notest):
                 yield score_epoch(run, epoch, losses, started)
             elif team.leads and options.save:
                 run.save(is_best=False)
+    finally:
+        if batches is not None:
+            batches.close()
     if options.save and team.leads:
         strip(run.job.workdir / "last.pt")
     if options.plots and team.leads:
