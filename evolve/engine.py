@@ -35,6 +35,7 @@ from studies import (
     trials_of,
     write_atomically,
 )
+from studies.noise import note_noise
 from studies.study import is_base
 
 
@@ -117,6 +118,7 @@ class Loop:
             outcome = self.objective(trial, hyp, seed)
             with held():
                 tell(self.study, trial, outcome, seed)
+                note_noise(self.study)
                 make_durable(self.study)  # before any file tells of it
                 self.records.add_trial(trial.number)
                 self.standing = self.standing.after(outcome, is_base=is_base(trials_of(self.study)[trial.number]))

@@ -1,6 +1,7 @@
 """What is remembered and proposed: studies, their storage, samplers, pruners, and the best hyp on disk."""
 
 from studies.errors import StudyError
+from studies.noise import NoiseFloor, noise_floor
 from studies.persistence import BestHyp, append_row, best_of, rewrite_csv, save_best, write_atomically
 from studies.pruner import PRUNERS, AshaPruner, build_pruner
 from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
@@ -13,6 +14,7 @@ __all__ = [
     "AshaPruner",
     "BestHyp",
     "GeneticSampler",
+    "NoiseFloor",
     "StudyError",
     "abandon",
     "append_row",
@@ -24,6 +26,7 @@ __all__ = [
     "finished",
     "generation_of",
     "make_durable",
+    "noise_floor",
     "open_storage",
     "open_study",
     "requeue_lost",

@@ -47,10 +47,15 @@ FAILURE = "failure"  # one line
 LOST = "lost"  # why; the trial does not count, its hyp was queued again
 RETRY_OF = "retry_of"  # number of the lost trial
 BASE = "base"  # True for the base (and of a study: the hyp that it starts from)
+REPEAT_OF = "repeat_of"  # number of an earlier trial, whose hyp this one trains again under another seed
+KNOWN = "known"  # where the result was taken over from: an earlier study or a file; nothing was trained here
 
 # user attributes of a study
 IDENTITY = "identity"  # what must be the same for its trials to be comparable; written last, once all else is set up
 CREATED_WITH = "created_with"  # version
+NOISE = "noise"  # {sd, degrees}: the noise floor as it is now, for people; code takes it from the trials
+
+INHERITED = (BASE, REPEAT_OF, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
 
 GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
 SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created
@@ -265,7 +270,7 @@ def _lose(study: Study, trial: FrozenTrial, reason: str) -> None:
 
 
 def _queue_again(study: Study, trial: FrozenTrial) -> None:
-    kept = {key: trial.user_attrs[key] for key in (BASE, PARENTS, OPERATOR, STEP) if key in trial.user_attrs}
+    kept = {key: trial.user_attrs[key] for key in INHERITED if key in trial.user_attrs}
     study.enqueue_trial(hyp_of(trial), user_attrs={**kept, RETRY_OF: trial.number})
 
 

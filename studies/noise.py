@@ -1,0 +1,67 @@
+"""How far the fitness of one hyp moves from training seed to training seed: the noise floor of a study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from studies.study import KNOWN, NOISE, hyp_of, trials_of
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The standard deviation of the fitness of a single training, and the degrees of freedom (>= 1) behind it."""
+
+    sd: float
+    degrees: int
+
+
+def noise_floor(trials: Iterable[FrozenTrial]) -> NoiseFloor | None:
+    """The standard deviation within hyps that were trained more than once, pooled; None while there is no such hyp."""
+    spreads = [_spread([value_of(trial) for trial in group]) for group in by_hyp(trials) if len(group) > 1]
+    degrees = sum(count for _, count in spreads)
+    if not degrees:
+        return None
+    return NoiseFloor(math.sqrt(sum(squares for squares, _ in spreads) / degrees), degrees)
+
+
+def by_hyp(trials: Iterable[FrozenTrial]) -> list[list[FrozenTrial]]:
+    """The trials that measured something, those of equal params together; in the order of the first of each."""
+    groups: dict[frozenset[tuple[str, object]], list[FrozenTrial]] = {}
+    for trial in filter(is_measured, trials):
+        groups.setdefault(frozenset(hyp_of(trial).items()), []).append(trial)
+    return list(groups.values())
+
+
+def is_measured(trial: FrozenTrial) -> bool:
+    """Whether a training of this study ended with a fitness. What is not finite is none, though Optuna stores it."""
+    return (
+        trial.state == TrialState.COMPLETE
+        and trial.value is not None
+        and math.isfinite(trial.value)
+        and KNOWN not in trial.user_attrs
+    )
+
+
+def value_of(trial: FrozenTrial) -> float:
+    """The fitness of a trial that measured one."""
+    assert trial.value is not None
+    return trial.value
+
+
+def note_noise(study: Study) -> None:
+    """Leave the noise floor on the study, for people and dashboards; whoever computes takes it from the trials."""
+    floor = noise_floor(trials_of(study))
+    noted = None if floor is None else asdict(floor)
+    if noted is not None and study._storage.get_study_user_attrs(study._study_id).get(NOISE) != noted:
+        study.set_user_attr(NOISE, noted)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, int]:
+    """Sum of squared deviations from the mean, and degrees of freedom."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values), len(values) - 1
