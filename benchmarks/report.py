@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def header(program: str, argv: Sequence[str], seeds: Sequence[int]) -> str:
-    """One line: machine, versions, seeds and the command that prints the same again. `program` is a module's name."""
-    command = shlex.join(["python", "-m", f"benchmarks.{Path(program).stem}", *argv])
+    """One line: machine, versions, seeds and the command that prints the same again. `program` is a module's file."""
+    command = shlex.join(["python", "-m", _module(program), *argv])
     versions = f"python {platform.python_version()}, torch {_version('torch')}, optuna {_version('optuna')}"
     drawn = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
     return f"# {_machine()} | {versions}, evolve {evolve.__version__}{_commit()} | {drawn} | {command}"
@@ -81,6 +81,12 @@ def with_error(mean: float, error: float, *, sign: bool = False) -> str:
     """'0.3021 ± 0.0045'; a mean whose error is not known stands alone."""
     text = f"{mean:+.4f}" if sign else f"{mean:.4f}"
     return text if math.isnan(error) else f"{text} ± {error:.4f}"
+
+
+def _module(program: str) -> str:
+    path = Path(program)
+    inside = path.relative_to(ROOT) if path.is_relative_to(ROOT) else Path("benchmarks", path.name)
+    return ".".join(inside.with_suffix("").parts)
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,1 @@
+"""Programs that compare searches: samplers, pruners and both together, on problems whose answer is known."""

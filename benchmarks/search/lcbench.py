@@ -1,0 +1,167 @@
+"""LCBench as a problem: a surrogate of 34 data sets' learning curves, 7 hyps, 52 epochs (YAHPO Gym's model, ONNX).
+
+The model is deterministic. Its fitness is the balanced accuracy on the validation split, from 0 to 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.search.problem import Problem
+from search_spaces import Hyp, Space, Value
+from studies import write_atomically
+
+EPOCHS = 52
+FITNESS = 3  # the model's column: val_balanced_accuracy
+TASK = "OpenML_task_id"
+# The model's columns behind the epoch, in its order.
+HYPS = ("batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units", "max_dropout")
+
+DRAWN = 20_000  # random hyps, the same for all tasks: for scales, and for a default to choose from
+CLIMBERS = 200  # of them, the best of a task: these climb on to find the best fitness known
+CLIMBS = 30
+NOISE = 0.1  # of the way from the median of random hyps to their 99.9th percentile
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What fitness means on one task: of random hyps the median and the 99.9th percentile, and the best known.
+
+    `default` is the random hyp that is best on average over all other tasks, each in units of its own scale.
+    """
+
+    median: float
+    top: float
+    best: float
+    default: dict[str, Value]
+
+    @property
+    def span(self) -> float:
+        return self.top - self.median
+
+
+class LCBench:
+    """The surrogate; `folder` holds model.onnx, encoding.json and config_space.json.
+
+    Scales take a quarter of a minute for all tasks together; `cache` names a file that keeps them.
+    """
+
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+        self._folder = folder
+        self._cache = cache
+        self._codes = json.loads((folder / "encoding.json").read_text())[TASK]
+        fields = json.loads((folder / "config_space.json").read_text())["hyperparameters"]
+        self._fields = {field["name"]: field for field in fields}
+        self.tasks: tuple[str, ...] = tuple(self._fields[TASK]["choices"])
+        self.space = Space.from_hyps("lcbench", {name: _param(self._fields[name]) for name in HYPS})
+
+    @property
+    def development(self) -> tuple[str, ...]:
+        """Every second task: what the search may be tuned with."""
+        return self.tasks[::2]
+
+    @property
+    def final(self) -> tuple[str, ...]:
+        """The other tasks: what the search is judged by."""
+        return self.tasks[1::2]
+
+    def curves(self, hyps: Sequence[Hyp], task: str) -> NDArray[np.float64]:
+        """Fitness [n, 52] of these hyps after each epoch, without noise."""
+        columns = np.array([[hyp[name] for name in HYPS] for hyp in hyps], dtype=np.float32).reshape(-1, len(HYPS))
+        epochs = np.tile(np.arange(1, EPOCHS + 1, dtype=np.float32), len(hyps))
+        return self._run(epochs, np.repeat(columns, EPOCHS, axis=0), task).reshape(-1, EPOCHS)
+
+    def values(self, hyps: Sequence[Hyp], task: str) -> NDArray[np.float64]:
+        """Fitness [n] of these hyps after the last epoch, without noise."""
+        columns = np.array([[hyp[name] for name in HYPS] for hyp in hyps], dtype=np.float32).reshape(-1, len(HYPS))
+        return self._last(columns, task)
+
+    def scale(self, task: str) -> Scale:
+        return self.scales[task]
+
+    @cached_property
+    def scales(self) -> dict[str, Scale]:
+        """All tasks' scales: read from the cache, else computed and written there."""
+        if self._cache is not None and self._cache.exists():
+            return {task: Scale(**fields) for task, fields in json.loads(self._cache.read_text()).items()}
+        scales = self._measure()
+        if self._cache is not None:
+            fields = {task: asdict(scale) for task, scale in scales.items()}
+            write_atomically(self._cache, json.dumps(fields, indent=1) + "\n")
+        return scales
+
+    def problem(self, task: str) -> Problem:
+        """Searching this task with full trainings."""
+        scale = self.scale(task)
+        return Problem(
+            name=f"lcbench {task}",
+            space=self.space.with_base(scale.default),
+            fitness=lambda hyp: float(self.values([hyp], task)[0]),
+            noise=NOISE * scale.span,
+            regret=lambda fitness: (scale.best - fitness) / scale.span,
+        )
+
+    def _measure(self) -> dict[str, Scale]:
+        rng = np.random.default_rng(0)
+        cube = rng.random((DRAWN, len(HYPS)))
+        hyps = [self._hyp(place) for place in cube]
+        values = np.array([self.values(hyps, task) for task in self.tasks])
+        median, top = np.median(values, axis=1), np.quantile(values, 0.999, axis=1)
+        relative = (values - median[:, None]) / (top - median)[:, None]
+        others = relative.sum(axis=0) - relative
+        return {
+            task: Scale(
+                median=float(median[i]),
+                top=float(top[i]),
+                best=self._climb(cube[np.argsort(-values[i])[:CLIMBERS]], task, rng),
+                default=hyps[int(others[i].argmax())],
+            )
+            for i, task in enumerate(self.tasks)
+        }
+
+    def _climb(self, cube: NDArray[np.float64], task: str, rng: np.random.Generator) -> float:
+        """The best fitness that these places [n, 7] find, each by steps that shrink from 0.1 to 0.001."""
+        found = self.values([self._hyp(place) for place in cube], task)
+        for sigma in np.geomspace(0.1, 0.001, CLIMBS):
+            stepped = np.clip(cube + sigma * rng.standard_normal(cube.shape), 0, 1)
+            values = self.values([self._hyp(place) for place in stepped], task)
+            better = values > found
+            cube, found = np.where(better[:, None], stepped, cube), np.where(better, values, found)
+        return float(found.max())
+
+    def _hyp(self, place: NDArray[np.float64]) -> dict[str, Value]:
+        return {param.name: param.from_unit(u) for param, u in zip(self.space.params, place, strict=True)}
+
+    def _last(self, columns: NDArray[np.float32], task: str) -> NDArray[np.float64]:
+        return self._run(np.full(len(columns), EPOCHS, dtype=np.float32), columns, task)
+
+    def _run(self, epochs: NDArray[np.float32], columns: NDArray[np.float32], task: str) -> NDArray[np.float64]:
+        inputs = {
+            "x_cat": np.full((len(columns), 1), self._codes[task], dtype=np.int32),
+            "x_cont": np.concatenate([epochs[:, None], columns], axis=1),
+        }
+        output: NDArray[np.float32] = self._session.run(None, inputs)[0]
+        return output[:, FITNESS].astype(np.float64)
+
+    @cached_property
+    def _session(self) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        return onnxruntime.InferenceSession(str(self._folder / "model.onnx"), options)
+
+
+def _param(field: dict[str, Any]) -> dict[str, Any]:
+    low, high = field["lower"], field["upper"]
+    whole = field["type"] == "uniform_int"
+    middle = field["default"] if whole else min(max(field["default"], low), high)
+    return {"low": low, "high": high, "default": middle, "log": field["log"], **({"step": 1} if whole else {})}
