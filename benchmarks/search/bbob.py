@@ -24,7 +24,7 @@ _PRINTED = "._bbob_problem_best_parameter.txt"  # where the package writes the o
 def problem(function: int, instance: int, noise: float, off: float = OFF) -> Problem:
     """Function f1 to f24 of the suite, instances from 1. What is minimised is v = (f - f*)^.25 / (its random median).
 
-    The fitness is -v, and v is the regret: 0 at the optimum, 1 at the median of random points. `noise` is in units of v.
+    The fitness is -v, and v is the regret: 0 at the optimum, 1 at the median of random points. `noise` is in its units.
     The default is the optimum + N(0, off) for each coordinate of the unit cube, clipped; instances are the seeds.
     """
     found = _function(function, instance)
