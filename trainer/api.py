@@ -32,6 +32,8 @@ class TrainOptions:
     `amp` is the precision of convolutions: auto (the fastest here, measured once), bf16, fp16 or off. `sync_bn` shares
     batch statistics between processes. `notest` scores the last epoch only, which is then the only one reported.
 
+    `final_split` is scored too, once, when the last epoch has ended, if the data has it ("": none).
+
     `save` leaves last.pt and best.pt in the job's folder, `plots` its pictures; `fitness_weights` weigh precision,
     recall, mAP50 and mAP50-95 where best.pt is chosen.
     """
@@ -46,6 +48,7 @@ class TrainOptions:
     optimizer: str = "adamw"
     schedule: str = "trapezoid"
     split: str = "val"
+    final_split: str = ""
     threads: int = 1
     weights: str = ""
     freeze_layers: str = ""
@@ -83,7 +86,8 @@ class TrainJob:
 class EpochMetrics:
     """What one epoch left.
 
-    `epoch` counts from 1, precision, recall and both mAPs lie in [0, 1], `losses` are means over the epoch.
+    `epoch` counts from 1, precision, recall and both mAPs lie in [0, 1], `losses` are means over the epoch. `final`
+    holds these four by name for `final_split`: of the last epoch, and from a trainer that can score two splits.
     """
 
     epoch: int
@@ -93,6 +97,7 @@ class EpochMetrics:
     map50_95: float
     losses: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    final: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

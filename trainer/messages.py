@@ -23,6 +23,7 @@ def metrics_to_dict(metrics: EpochMetrics) -> dict[str, Any]:
         "map50_95": float(metrics.map50_95),
         "losses": {name: float(loss) for name, loss in metrics.losses.items()},
         "seconds": float(metrics.seconds),
+        **({"final": {name: float(score) for name, score in metrics.final.items()}} if metrics.final else {}),
     }
 
 

@@ -111,6 +111,19 @@ def test_what_is_scored_is_the_split_that_was_asked_for(trainer: DetectionTraine
     assert "test 8 with 16" in summary and "train 16 pictures with 32 boxes" in summary
 
 
+def test_a_second_split_is_scored_once_by_the_final_weights_and_changes_nothing_else(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    both = list(trainer.train(job_of(data, tmp_path, epochs=2, final_split="test")))
+    on_val, on_test = (list(trainer.train(job_of(data, tmp_path, epochs=2, split=split))) for split in ("val", "test"))
+    last = on_test[-1]
+    assert both[0].final == {}
+    assert both[1].final == {name: getattr(last, name) for name in ("precision", "recall", "map50", "map50_95")}
+    assert [without_time(replace(metrics, final={})) for metrics in both] == [without_time(m) for m in on_val]
+    absent = list(trainer.train(job_of(data, tmp_path, epochs=1, final_split="no such split")))
+    assert absent[0].final == {}
+
+
 def test_a_loss_that_is_not_finite_is_a_divergence_with_its_epoch_and_terms(
     trainer: DetectionTrainer, data: Path, tmp_path: Path
 ) -> None:

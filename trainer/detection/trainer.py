@@ -14,7 +14,7 @@ import torch
 from joblib import cpu_count
 from torch import Tensor
 
-from trainer.api import EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
+from trainer.api import DataError, EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
 from trainer.detection.batches import Ahead, Sampling, draw_batches
 from trainer.detection.checkpoint import strip
 from trainer.detection.detect import detect
@@ -116,11 +116,26 @@ def score_epoch(run: Run, epoch: int, losses: dict[str, float], started: float) 
         map50_95=scores.map50_95,
         losses=losses,
         seconds=time.perf_counter() - started,
+        final=score_final(run) if epoch == run.job.options.epochs else {},
     )
     is_best = run.note(metrics, scores.ap)
     if run.job.options.save:
         run.save(is_best=is_best)
     return metrics
+
+
+def score_final(run: Run) -> dict[str, float]:
+    """The scores on `final_split`; none where it was not asked for, is not there or cannot be read."""
+    options, world = run.job.options, run.world
+    if options.final_split not in world.spec.splits:
+        return {}
+    try:
+        split = world.split(options.final_split, options)
+    except DataError as error:  # the training is done, and what it was for is known
+        logger.warning("%s was not scored: %s", options.final_split, error)
+        return {}
+    scores = score_split(run.average.model, split, world.spec.nc, run.precision.dtype)
+    return {name: float(getattr(scores, name)) for name in ("precision", "recall", "map50", "map50_95")}
 
 
 def draw_pictures(run: Run) -> None:

@@ -44,6 +44,7 @@ class World:
     weights: Path | None
     prepared: Prepared
     _resident: dict[tuple[str, torch.device], Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _others: dict[str, Split] = field(default_factory=dict, compare=False, repr=False)
 
     def pictures_for(self, device: torch.device) -> Pictures:
         """The training pictures as a device wants them: on a GPU all of them at once, if it has room for twice that."""
@@ -55,6 +56,14 @@ class World:
         scored = Pictures(self.scored.images, self.scored.sizes, ())
         images = self._bring("scored", scored.pixels, device)
         return self.scored if images is None else replace(self.scored, images=images)
+
+    def split(self, name: str, options: TrainOptions) -> Split:
+        """Another split of the data, read once. Raises DataError."""
+        if name not in self._others:
+            self._others[name] = load_split(
+                self.spec, name, options.imgsz, single_cls=options.single_cls, cache=options.cache
+            )
+        return self._others[name]
 
     def _bring(self, name: str, pixels: Tensor | None, device: torch.device) -> Tensor | None:
         """Pictures on a GPU, brought there once for all trainings; None where they cannot be, or need not."""
