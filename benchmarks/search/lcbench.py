@@ -85,14 +85,17 @@ class LCBench:
         return self._last(columns, task)
 
     def scale(self, task: str) -> Scale:
-        return self.scales[task]
+        return self.measure()[task]
+
+    def measure(self) -> dict[str, Scale]:
+        """All tasks' scales: read from the cache, else computed and written there; then kept in memory."""
+        return self._scales
 
     @cached_property
-    def scales(self) -> dict[str, Scale]:
-        """All tasks' scales: read from the cache, else computed and written there."""
+    def _scales(self) -> dict[str, Scale]:
         if self._cache is not None and self._cache.exists():
             return {task: Scale(**fields) for task, fields in json.loads(self._cache.read_text()).items()}
-        scales = self._measure()
+        scales = self._computed()
         if self._cache is not None:
             fields = {task: asdict(scale) for task, scale in scales.items()}
             write_atomically(self._cache, json.dumps(fields, indent=1) + "\n")
@@ -109,7 +112,7 @@ class LCBench:
             regret=lambda fitness: (scale.best - fitness) / scale.span,
         )
 
-    def _measure(self) -> dict[str, Scale]:
+    def _computed(self) -> dict[str, Scale]:
         rng = np.random.default_rng(0)
         cube = rng.random((DRAWN, len(HYPS)))
         hyps = [self._hyp(place) for place in cube]

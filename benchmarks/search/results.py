@@ -23,11 +23,12 @@ Found = Mapping[str, Any]
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One arm, let loose on one problem (by name) with one seed."""
+    """One arm, let loose on one problem (by name) with one seed, for so many trials or trainings."""
 
     arm: str
     problem: str
     seed: int
+    length: int
 
 
 class Results:
@@ -98,4 +99,4 @@ def _read(file: Path) -> Iterable[tuple[Run, Found]]:
             fields = json.loads(line)
         except ValueError:
             continue  # cut short when the benchmark was killed: that run is done again
-        yield Run(fields["arm"], fields["problem"], fields["seed"]), fields["found"]
+        yield Run(**{key: fields[key] for key in Run.__annotations__}), fields["found"]

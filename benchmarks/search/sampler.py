@@ -66,11 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     scales = arguments.results / "lcbench-scales.json" if arguments.results else None
     families = {name: names for name in arguments.problems.split(",") if (names := list(problems_of(name, arguments)))}
     if "lcbench" in families:
-        _lcbench(arguments.lcbench, scales).scales  # noqa: B018 - measured here once, not in every process
-    runs = [
-        Run(arm, problem, seed) for arm in arms for names in families.values() for problem in names for seed in seeds
-    ]
-    work = functools.partial(search, arguments.lcbench, scales, arguments.trials)
+        lcbench(arguments.lcbench, scales).measure()  # here once, not in every process
+    problems = [problem for names in families.values() for problem in names]
+    runs = [Run(arm, problem, seed, arguments.trials) for arm in arms for problem in problems for seed in seeds]
+    work = functools.partial(search, arguments.lcbench, scales)
     print_now(header(__file__, without_paths(argv), seeds))
     run_all(runs, work, results, arguments.processes)
     for family, names in families.items():
@@ -82,7 +81,7 @@ def problems_of(family: str, arguments: argparse.Namespace) -> Iterator[str]:
     """The names of a family's problems: 'lcbench 3945', 'bbob 0.03 f1'."""
     if family == "lcbench":
         if arguments.lcbench is not None:
-            found = _lcbench(arguments.lcbench, None)
+            found = lcbench(arguments.lcbench, None)
             yield from (
                 f"lcbench {task}"
                 for task in (found.development if arguments.development else found.final)[: arguments.most]
@@ -93,9 +92,9 @@ def problems_of(family: str, arguments: argparse.Namespace) -> Iterator[str]:
         raise SystemExit(f"unknown problems {family!r}; known: {', '.join(FAMILIES)}")
 
 
-def search(folder: Path | None, scales: Path | None, trials: int, run: Run) -> Found:
+def search(folder: Path | None, scales: Path | None, run: Run) -> Found:
     """Let the arm search: its regret after each trial, that of its own choice at AT, and milliseconds a trial."""
-    return compete(build_problem(run.problem, run.seed, folder, scales), ARMS[run.arm], run.seed, trials)
+    return compete(build_problem(run.problem, run.seed, folder, scales), ARMS[run.arm], run.seed, run.length)
 
 
 def compete(problem: Problem, arm: Arm, seed: int, trials: int) -> Found:
@@ -140,7 +139,7 @@ def build_problem(name: str, seed: int, folder: Path | None, scales: Path | None
     family, *rest = name.split()
     if family == "lcbench":
         assert folder is not None
-        return _lcbench(folder, scales).problem(rest[0])
+        return lcbench(folder, scales).problem(rest[0])
     return bbob.problem(int(rest[1].removeprefix("f")), seed + 1, float(rest[0]))
 
 
@@ -150,21 +149,17 @@ def show(
     """A row an arm: its mean regret over problems x seeds, and how far it is behind the first arm."""
     at = [n for n in AT if n <= trials] or [trials]
     last = at[-1]
-    cells = [(problem, seed) for problem in problems for seed in seeds]
-
-    def regrets(arm: str, n: int) -> list[float]:
-        return [results[Run(arm, problem, seed)]["regret"][n - 1] for problem, seed in cells]
-
+    runs = {arm: [results[Run(arm, problem, seed, trials)] for problem in problems for seed in seeds] for arm in arms}
     rows = []
-    for arm in arms:
-        found = [results[Run(arm, problem, seed)] for problem, seed in cells]
+    for arm, found in runs.items():
         chosen = [one["chosen"][str(last)] for one in found if str(last) in one["chosen"]]
-        ahead = [a - b for a, b in zip(regrets(arm, last), regrets(arms[0], last), strict=True)]
+        pairs = zip(found, runs[arms[0]], strict=True)
+        behind = [one["regret"][last - 1] - first["regret"][last - 1] for one, first in pairs]
         rows.append((
             arm,
-            *(interval(regrets(arm, n)) for n in at),
+            *(interval([one["regret"][n - 1] for one in found]) for n in at),
             interval(chosen) if len(chosen) == len(found) else "",
-            interval(ahead, sign=True) if arm != arms[0] else "",
+            interval(behind, sign=True) if arm != arms[0] else "",
             f"{sum(one['ms'] for one in found) / len(found):.1f}",
         ))  # fmt: skip
     head = (
@@ -179,7 +174,8 @@ def show(
 
 
 @cache
-def _lcbench(folder: Path, scales: Path | None) -> LCBench:
+def lcbench(folder: Path, scales: Path | None) -> LCBench:
+    """The surrogate, loaded once a process; `scales` is its cache."""
     return LCBench(folder, scales)
 
 
