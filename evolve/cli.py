@@ -130,6 +130,12 @@ space_options = together(
 )
 study_options = together(
     setting("generations", "Trials in total; a study that is resumed counts on."),
+    setting(
+        "base_seeds",
+        "Seeds to train the base with, before all else.  [default: 3, fewer below 30 generations]",
+        metavar="N",
+        type=int,
+    ),
     setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ..."),
     setting("pruner", "What stops hopeless trials: asha, median, none, ..."),
     fitness_option,

@@ -58,6 +58,7 @@ class EvolveConfig:
     sync_bn: bool = _OPTIONS.sync_bn
     notest: bool = _OPTIONS.notest
     generations: int = 300
+    base_seeds: int | None = None
     fitness: str = "map50=0.1,map50_95=0.9"
     trainer: str = "detection"
     space: str = "detection"
@@ -168,6 +169,8 @@ def _check(config: EvolveConfig) -> None:
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
     if config.trial_timeout is not None and config.trial_timeout < 1:
         raise ConfigError(f"--trial-timeout is {config.trial_timeout}; it has to be at least 1 second")
+    if config.base_seeds is not None and config.base_seeds < 1:
+        raise ConfigError(f"--base-seeds is {config.base_seeds}; it has to be at least 1")
     for name in ("threads", "seed", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(config, name) < 0:
             flag = name.replace("_", "-")

@@ -32,11 +32,10 @@ from studies import (
     make_durable,
     storage_errors,
     suggest,
-    trials_of,
     write_atomically,
 )
 from studies.noise import note_noise
-from studies.study import is_base
+from studies.study import base_seeds_of
 
 
 def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
@@ -66,10 +65,11 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         pinned = without_effect(config, storage, space, prepared)
         space = pin(space, pinned)
         study = open_resumable(config, storage, space, identity_of(config, space, fitness, prepared, pinned))
+        config = replace(config, base_seeds=base_seeds_of(study))
         write_atomically(paths.config, dump_config(config))
         records = Records(study, space, config, paths, watcher, pinned)
         objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts)
-        standing = standing_of(study)
+        standing = standing_of(study, space)
         loop = Loop(study, space, objective, records, Budget(config.generations, config.max_failures), standing)
         told = prepared.summary, standing, pinned
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
@@ -121,7 +121,7 @@ class Loop:
                 note_noise(self.study)
                 make_durable(self.study)  # before any file tells of it
                 self.records.add_trial(trial.number)
-                self.standing = self.standing.after(outcome, is_base=is_base(trials_of(self.study)[trial.number]))
+                self.standing = replace(self.standing.after(outcome), best=self.records.best)
                 watcher.finished(
                     replace(outcome, change=change_of(self.study, self.space, trial.number)), self.standing
                 )

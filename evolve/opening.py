@@ -17,8 +17,8 @@ from evolve.fitness import Fitness
 from evolve.hyps import read_hyp
 from evolve.paths import RunPaths
 from search_spaces import Space, SpaceError, load_space
-from studies import build_pruner, build_sampler, open_storage, open_study, sqlite_url
-from studies.study import IDENTITY
+from studies import StudyError, build_pruner, build_sampler, open_storage, open_study, sqlite_url
+from studies.study import IDENTITY, base_seeds_of
 from trainer import Prepared
 
 
@@ -96,15 +96,27 @@ def open_resumable(config: EvolveConfig, storage: BaseStorage, space: Space, ide
     """Create the study or take it up where it stopped. Raises StudyError where it is not the same one."""
     base = space.defaults()
     sampler, pruner = _proposer_and_pruner(config, space)
-    return open_study(
+    study = open_study(
         config.study,
         storage,
         sampler=sampler,
         pruner=pruner,
         identity=identity,
         base=base,
+        base_seeds=config.base_seeds or usual_base_seeds(config.generations),
         exclusive=config.storage is None,
     )
+    if config.base_seeds not in (None, base_seeds_of(study)):
+        raise StudyError(
+            f"study {config.study!r} was made with --base-seeds {base_seeds_of(study)}, which cannot become "
+            f"{config.base_seeds}; use another --study name, or leave --base-seeds out"
+        )
+    return study
+
+
+def usual_base_seeds(generations: int) -> int:
+    """How many trials of a new study train its base: three tell its noise, a short study cannot spare so many."""
+    return min(3, max(1, generations // 10))
 
 
 def _proposer_and_pruner(config: EvolveConfig, space: Space) -> tuple[BaseSampler, BasePruner]:

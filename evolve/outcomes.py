@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 from evolve.standing import Outcome, Standing, State
 from evolve.tables import show_value
 from search_spaces import Space
-from studies import trials_of
-from studies.study import EPOCHS, FAILURE, METRICS, PARENTS, SEED, counts, hyp_of, is_base
+from studies import best_of, trials_of
+from studies.study import EPOCHS, FAILURE, METRICS, PARENTS, REPEAT_OF, SEED, counts, hyp_of, is_base
 
 
 def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
@@ -26,12 +26,12 @@ def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
         study.tell(trial, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)
 
 
-def standing_of(study: Study) -> Standing:
+def standing_of(study: Study, space: Space) -> Standing:
     """Where a study stands when it is opened. Failures before do not count on: whoever resumes has mended something."""
-    standing = Standing()
+    standing = Standing(best=best_of(study, space))
     for trial in trials_of(study):
         if counts(trial):
-            standing = standing.after(outcome_of(trial), is_base=is_base(trial))
+            standing = standing.after(outcome_of(trial))
     return replace(standing, failures_in_a_row=0, last_failure="")
 
 
@@ -52,11 +52,15 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
 def change_of(study: Study, space: Space, number: int) -> str:
     """What a trial's hyp moved furthest from its parent (from the base where it has none): 'lr0 0.01 -> 0.013'."""
     trials = trials_of(study)
-    hyp = hyp_of(trials[number])
-    parents = trials[number].user_attrs.get(PARENTS) or [0]
-    parent = {**space.defaults(), **hyp_of(trials[parents[0]])}
+    trial, hyp = trials[number], hyp_of(trials[number])
+    if is_base(trial):
+        return "the base"
+    if (repeated := trial.user_attrs.get(REPEAT_OF)) is not None:
+        return f"trial {repeated} again"
+    parents = trial.user_attrs.get(PARENTS)
+    parent = {**space.defaults(), **(hyp_of(trials[parents[0]]) if parents else {})}
     moved = [p for p in space.evolving if hyp[p.name] != parent[p.name]]
     if not moved:
-        return "the base" if is_base(trials[number]) else "nothing"
+        return "nothing"
     most = max(moved, key=lambda p: abs(p.to_unit(hyp[p.name]) - p.to_unit(parent[p.name])))
     return f"{most.name} {show_value(parent[most.name])} -> {show_value(hyp[most.name])}"

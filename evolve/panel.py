@@ -23,7 +23,7 @@ from evolve.watcher import Ended, Opened, Silence, Watcher
 from search_spaces import Hyp
 
 if TYPE_CHECKING:
-    from studies import BestHyp
+    from studies import BestHyp, Score
 
 STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ROWS = 6
@@ -70,11 +70,12 @@ class PlainLines:
     def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
+        best = standing.best.fitness if standing.best else None
         self._say(
             f"generation {standing.finished:>4}/{self._opened.generations}  trial {outcome.number:>4}"
             f"  {outcome.state:<8}  fitness {_figure(outcome.fitness):>7}"
             f"  epochs {outcome.epochs:>3}/{self._opened.epochs}"
-            f"  best {_figure(standing.best):>7}  left {_duration(self._pace.left_s(standing)):>8}"
+            f"  best {_figure(best):>7}  left {_duration(self._pace.left_s(standing)):>8}"
             f"  {outcome.failure or outcome.change}"
         )
 
@@ -140,7 +141,7 @@ class LivePanel:
         )
         bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
         bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
-        lines = (self._now, _scores(standing), _shares(standing, opened.epochs))
+        lines = (self._now, *_scores(standing.best), _shares(standing, opened.epochs))
         told = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
         # Room for the "^C" that a terminal writes at the end: in a full last line it would push the panel up by a line.
         return Constrain(Group(head, bar, *told, self._table()), width=self._console.width - 2)
@@ -183,7 +184,8 @@ def say_summary(console: Console, ended: Ended) -> None:
     if ended.hyp is None:
         say("no trial completed, so there is no best hyp")
         return
-    say(_scores(ended.standing))
+    for line in _scores(ended.standing.best):
+        say(line)
     console.print(changes_table(ended.base, ended.hyp))
     say(f"hyp file: {from_here(ended.hyp_file)}")
     say(f"train with it: {shlex.join(ended.command)}")
@@ -191,27 +193,37 @@ def say_summary(console: Console, ended: Ended) -> None:
 
 def say_best(console: Console, best: BestHyp, base: Hyp, hyp_file: Path) -> None:
     """Print the best hyp of a study that is not running: how fit it is, what it changed, where it lies."""
-    against = "" if best.base_fitness is None else _gain(best.fitness, best.base_fitness)
     metrics = ", ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
-    for line in (f"{best.study}: best {_figure(best.fitness)} (trial {best.number}){against}", metrics):
+    score, base_score = _scores(best)
+    for line in (f"{best.study}: {score}", base_score, metrics):
         console.print(Text(line), soft_wrap=True)
     console.print(changes_table(base, best.hyp))
     console.print(Text(f"hyp file: {from_here(hyp_file)}"), soft_wrap=True)
 
 
-def _scores(standing: Standing) -> str:
-    if standing.best is None:
-        return "no trial has completed yet"
-    against = "" if standing.base is None else _gain(standing.best, standing.base)
-    return f"best {_figure(standing.best)} (trial {standing.best_number}){against}"
+def _scores(best: BestHyp | None) -> tuple[str, str]:
+    """The best hyp's fitness, and that of the base it is measured against."""
+    if best is None:
+        return "no trial has completed yet", ""
+    several = f", mean of {best.seeds} seeds" if best.seeds > 1 else ""
+    against = "" if best.base is None else _gain(best.fitness, best.base.fitness)
+    return f"best {_figure(best.fitness)} (trial {best.number}{several}){against}", _base(best.base)
 
 
 def _gain(best: float, base: float) -> str:
-    """', base 0.3512: +0.0409, +11.6 %'."""
+    """': +0.0409, +11.6 % against the base'."""
     if best == base:
         return ": nothing has beaten the base yet"
     share = f", {(best - base) / base:+.1%}".replace("%", " %") if base else ""
-    return f", base {_figure(base)}: {best - base:+.4f}{share}"
+    return f": {best - base:+.4f}{share} against the base"
+
+
+def _base(score: Score | None) -> str:
+    """'base 0.3512 ± 0.0102 (3 seeds)': the mean, and the standard deviation of a single training."""
+    if score is None:
+        return "base not known"
+    spread = "" if score.sd is None else f" ± {_figure(score.sd)} ({score.seeds} seeds)"
+    return f"base {_figure(score.fitness)}{spread}"
 
 
 def _shares(standing: Standing, epochs: int) -> str:

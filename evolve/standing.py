@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from studies import BestHyp
 
 State = Literal["complete", "pruned", "failed"]
 
@@ -28,15 +31,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a study stands. Lost trials count nowhere; `epochs_run` are those of the complete and the pruned trials."""
+    """Where a study stands. Lost trials count nowhere; `epochs_run` are those of the complete and the pruned trials.
+
+    `best` is what `studies.best_of` says. `stale` counts the generations that have brought nothing beyond the noise
+    floor; it is 0 where nobody has asked for it.
+    """
 
     complete: int = 0
     pruned: int = 0
     failed: int = 0
     epochs_run: int = 0
-    base: float | None = None
-    best: float | None = None
-    best_number: int | None = None
+    best: BestHyp | None = None
+    stale: int = 0
     failures_in_a_row: int = 0
     last_failure: str = ""
 
@@ -44,15 +50,12 @@ class Standing:
     def finished(self) -> int:
         return self.complete + self.pruned + self.failed
 
-    def after(self, outcome: Outcome, *, is_base: bool = False) -> Standing:
-        """The standing with one trial more. The first of equally fit trials stays the best."""
+    def after(self, outcome: Outcome) -> Standing:
+        """The standing with one trial more counted; what is best is for the study to say."""
         if outcome.state == "failed":
             in_a_row = self.failures_in_a_row + 1
             return replace(self, failed=self.failed + 1, failures_in_a_row=in_a_row, last_failure=outcome.failure)
         counted = replace(self, epochs_run=self.epochs_run + outcome.epochs, failures_in_a_row=0, last_failure="")
         if outcome.state == "pruned":
             return replace(counted, pruned=self.pruned + 1)
-        counted = replace(counted, complete=self.complete + 1, base=outcome.fitness if is_base else self.base)
-        if self.best is None or (outcome.fitness is not None and outcome.fitness > self.best):
-            return replace(counted, best=outcome.fitness, best_number=outcome.number)
-        return counted
+        return replace(counted, complete=self.complete + 1)

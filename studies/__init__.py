@@ -2,7 +2,7 @@
 
 from studies.errors import StudyError
 from studies.noise import NoiseFloor, noise_floor
-from studies.persistence import BestHyp, append_row, best_of, rewrite_csv, save_best, write_atomically
+from studies.persistence import BestHyp, Score, append_row, best_of, rewrite_csv, save_best, write_atomically
 from studies.pruner import PRUNERS, AshaPruner, build_pruner
 from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
 from studies.storage import make_durable, open_storage, sqlite_url, storage_errors
@@ -15,6 +15,7 @@ __all__ = [
     "BestHyp",
     "GeneticSampler",
     "NoiseFloor",
+    "Score",
     "StudyError",
     "abandon",
     "append_row",

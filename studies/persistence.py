@@ -5,20 +5,21 @@ from __future__ import annotations
 import csv
 import glob
 import io
-import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import fmean, stdev
 
 from optuna import Study, Trial
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
+from studies.noise import by_hyp, value_of
 from studies.study import (
     EPOCHS,
     METRICS,
@@ -35,15 +36,17 @@ from studies.study import (
 
 STALE_S = 60  # a temporary file of that age was left by a process that was killed
 METRIC_NAMES = ("precision", "recall", "map50", "map50_95")
+NOT_CONFIRMED = "Not confirmed: the best of many noisy trainings looks better than it is."
 _TRIAL_COLUMNS = ("trial", "generation", "state", "fitness", "epochs", *METRIC_NAMES, "seconds", "parents", "operator")
 
 
 @dataclass(frozen=True)
 class BestHyp:
-    """The hyp of the best COMPLETE trial: every param and fixed value in the space's order.
+    """The hyp of highest fitness among those that a study trained to the end: every value in the space's order.
 
-    `metrics` are those of its last epoch, `seed` is that of its training. `base_fitness` is None while the base has not
-    completed. `found` is when the trial ended, in UTC.
+    `fitness` and `metrics` are the mean of `seeds` trainings. `number`, `generation` and `seed` are those of the first
+    one's trial and training; `found` is when the last one ended, in UTC. `base` is None while no training of the base
+    has completed.
     """
 
     hyp: Hyp
@@ -53,38 +56,55 @@ class BestHyp:
     generation: int
     study: str
     seed: int | None = None
-    base_fitness: float | None = None
+    seeds: int = 1
+    base: Score | None = None
     found: datetime | None = field(default=None, compare=False)
+
+    @property
+    def base_fitness(self) -> float | None:
+        return self.base.fitness if self.base else None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The mean fitness of a hyp over so many training seeds, and the sample standard deviation (None of one)."""
+
+    fitness: float
+    seeds: int = 1
+    sd: float | None = None
+
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial]) -> Score:
+        values = [value_of(trial) for trial in trials]
+        return cls(fmean(values), len(values), stdev(values) if len(values) > 1 else None)
 
 
 def best_of(study: Study, space: Space) -> BestHyp | None:
-    """The best COMPLETE trial's hyp (of equals the earliest's), None while there is none.
+    """The best hyp (of equals the first), None while nothing has completed: what the whole program takes for the best.
 
-    A value that is not finite is never best, though Optuna would let +inf win.
+    A hyp that was trained under several seeds counts with their mean, and no fitness counts that was not measured in
+    this study or is not finite.
     """
     trials = trials_of(study)
-    fitness = {
-        trial.number: trial.value
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
-    }
-    if not fitness:
+    groups = by_hyp(trials)
+    if not groups:
         return None
     sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    number = max(fitness, key=lambda number: (sign * fitness[number], -number))
-    trial = trials[number]
+    scores = [Score.of(group) for group in groups]
+    best = max(range(len(groups)), key=lambda i: (sign * scores[i].fitness, -i))
+    first = groups[best][0]
+    ends = [trial.datetime_complete.astimezone(UTC) for trial in groups[best] if trial.datetime_complete]
     return BestHyp(
-        hyp=_whole_hyp(trial, space),
-        fitness=fitness[number],
-        metrics=trial.user_attrs.get(METRICS, {}),
-        number=number,
-        generation=generations(trials)[number],
+        hyp=_whole_hyp(first, space),
+        fitness=scores[best].fitness,
+        metrics=_mean_metrics(groups[best]),
+        number=first.number,
+        generation=generations(trials)[first.number],
         study=study.study_name,
-        seed=trial.user_attrs.get(SEED),
-        base_fitness=next(
-            (fitness[trial.number] for trial in trials if is_base(trial) and trial.number in fitness), None
-        ),
-        found=trial.datetime_complete.astimezone(UTC) if trial.datetime_complete else None,  # Optuna's is local time
+        seed=first.user_attrs.get(SEED),
+        seeds=scores[best].seeds,
+        base=next((score for score, group in zip(scores, groups, strict=True) if any(map(is_base, group))), None),
+        found=max(ends, default=None),  # Optuna's is local time
     )
 
 
@@ -150,8 +170,9 @@ def _is_of(path: Path, best: BestHyp) -> bool:
 
 
 def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
+    several = f"mean of {best.seeds} seeds; " if best.seeds > 1 else ""
     entries = {
-        "fitness": f"{best.fitness:.6g}" + _against_base(best),
+        "fitness": f"{best.fitness:.6g} ({several}{_against_base(best)})",
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in best.metrics.items()) or "none",
         "trial": f"{best.number}" + (f" (training seed {best.seed})" if best.seed is not None else ""),
         "study": best.study,
@@ -160,13 +181,20 @@ def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
     }
     width = max(map(len, entries))
     lines = [f"{key:<{width}}  {' '.join(str(value).split())}" for key, value in entries.items()]
-    return ["The best hyp of an evolve study.", *lines, ""]
+    return ["The best hyp of an evolve study so far.", NOT_CONFIRMED, *lines, ""]
 
 
 def _against_base(best: BestHyp) -> str:
-    if best.base_fitness is None:
-        return " (base not known)"
-    return f" (base {best.base_fitness:.6g}, difference {best.fitness - best.base_fitness:+.6g})"
+    if best.base is None:
+        return "base not known"
+    spread = f" ± {best.base.sd:.2g} over {best.base.seeds} seeds" if best.base.sd is not None else ""
+    return f"base {best.base.fitness:.6g}{spread}, difference {best.fitness - best.base.fitness:+.6g}"
+
+
+def _mean_metrics(trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    found = [metrics for trial in trials if (metrics := trial.user_attrs.get(METRICS))]
+    names = [name for name in (found[0] if found else {}) if all(name in metrics for metrics in found)]
+    return {name: fmean(metrics[name] for metrics in found) for name in names}
 
 
 def _whole_hyp(trial: FrozenTrial, space: Space) -> dict[str, Value]:

@@ -46,7 +46,7 @@ EPOCHS = "epochs"  # how many it ran
 FAILURE = "failure"  # one line
 LOST = "lost"  # why; the trial does not count, its hyp was queued again
 RETRY_OF = "retry_of"  # number of the lost trial
-BASE = "base"  # True for the base (and of a study: the hyp that it starts from)
+BASE = "base"  # True where the base is trained, under whatever seed (and of a study: the hyp that it starts from)
 REPEAT_OF = "repeat_of"  # number of an earlier trial, whose hyp this one trains again under another seed
 KNOWN = "known"  # where the result was taken over from: an earlier study or a file; nothing was trained here
 
@@ -70,6 +70,7 @@ def open_study(
     pruner: BasePruner,
     identity: Mapping[str, Any],
     base: Hyp,
+    base_seeds: int = 1,
     direction: Direction = "maximize",
     exclusive: bool = False,
 ) -> Study:
@@ -77,7 +78,8 @@ def open_study(
 
     `identity` (JSON-able) is compared with what the study was created with. Where it holds "space"
     (`Space.to_dict()`), the base is checked against that and only its params are queued: `base` may hold fixed values
-    too. The base is queued as trial 0, lost trials are queued again.
+    too. Of a new study, the first `base_seeds` trials train the base, each under a seed of its own; lost trials are
+    queued again.
 
     `exclusive`: the caller knows that nobody else works on this study, for instance because it holds a lock on the
     folder in which the study's storage lies. Then every trial still RUNNING is lost, but for those of a living process
@@ -93,7 +95,7 @@ def open_study(
     with storage_errors(url):
         study = _create_or_load(name, opened, sampler, pruner, direction, exclusive)
         if IDENTITY not in study.user_attrs:
-            _set_up(study, asked, base, queued)
+            _set_up(study, asked, base, queued, base_seeds)
         _check_same(study, asked, direction)
         requeue_lost(study, exclusive=exclusive)
     return study
@@ -126,6 +128,11 @@ def finished(study: Study) -> int:
 
 def is_base(trial: FrozenTrial) -> bool:
     return trial.number == 0 or bool(trial.user_attrs.get(BASE))
+
+
+def base_seeds_of(study: Study) -> int:
+    """How many trials the study began with that train its base, each under another seed."""
+    return sum(is_base(trial) and RETRY_OF not in trial.user_attrs for trial in trials_of(study))
 
 
 def generations(trials: Sequence[FrozenTrial]) -> list[int]:
@@ -202,7 +209,7 @@ def _create_or_load(
     return study
 
 
-def _set_up(study: Study, identity: Mapping[str, Any], base: Hyp, queued: dict[str, Value]) -> None:
+def _set_up(study: Study, identity: Mapping[str, Any], base: Hyp, queued: dict[str, Value], base_seeds: int) -> None:
     """Make a new study ours; goes on where another process that died in here has stopped."""
     trials = trials_of(study)
     if any(BASE not in trial.user_attrs for trial in trials):
@@ -211,7 +218,7 @@ def _set_up(study: Study, identity: Mapping[str, Any], base: Hyp, queued: dict[s
         )
     study.set_user_attr(BASE, dict(base))
     study.set_user_attr(CREATED_WITH, _version())
-    if not trials:
+    for _ in range(base_seeds - len(trials)):
         study.enqueue_trial(queued, user_attrs={BASE: True})
     study.set_user_attr(IDENTITY, identity)
 

@@ -19,12 +19,6 @@ def test_complete_pruned_and_failed_trials_all_count_as_generations():
     assert Budget(generations=4, max_failures=9).stop(standing) is None
 
 
-def test_only_a_complete_trial_can_be_the_best_and_the_first_of_equals_stays_it():
-    standing = Standing().after(complete(0, 0.3), is_base=True).after(Outcome(1, "pruned", 2, 0.9))
-    standing = standing.after(complete(2, 0.4)).after(complete(3, 0.4))
-    assert (standing.base, standing.best, standing.best_number) == (0.3, 0.4, 2)
-
-
 def test_the_epochs_of_a_failed_trial_count_neither_as_run_nor_as_saved():
     assert Standing().after(complete(0, 0.3)).after(failed(1)).epochs_run == 4
 

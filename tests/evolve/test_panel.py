@@ -1,15 +1,17 @@
 """What a person sees: the panel fits 80 columns, the lines keep theirs, and both tell the truth."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from evolve.panel import LivePanel, Pace, PlainLines, say_summary, watcher_for
+from evolve.panel import LivePanel, Pace, PlainLines, say_best, say_summary, watcher_for
 from evolve.standing import Outcome, Standing
 from evolve.tables import describe_change, show_value
 from evolve.watcher import Ended, Opened, Silence
+from studies import BestHyp, Score
 
 LONG = "obj_pw 1.2346 -> 0.98765"
 OUTCOMES = [
@@ -23,11 +25,20 @@ OUTCOMES = [
 NEW = Standing()
 
 
+BASE = Score(0.35, 3, 0.0123)
+
+
 def standing_after(outcomes):
     standing = Standing()
     for outcome in outcomes:
-        standing = standing.after(outcome, is_base=outcome.number == 0)
-    return standing
+        standing = standing.after(outcome)
+    return replace(standing, best=best_after(outcomes))
+
+
+def best_after(outcomes):
+    complete = [outcome for outcome in outcomes if outcome.state == "complete"]
+    best = max(complete, key=lambda outcome: outcome.fitness)
+    return BestHyp({"lr0": 0.013}, best.fitness, {}, best.number, best.number, "digits", base=BASE)
 
 
 def opened(standing=NEW, generations=300):
@@ -48,12 +59,10 @@ def drawn(panel):
 
 def watch(watcher):
     watcher.opened(opened())
-    standing = Standing()
-    for outcome in OUTCOMES:
+    for done, outcome in enumerate(OUTCOMES, start=1):
         watcher.started(outcome.number)
         watcher.epoch(outcome.number, 1, 0.1)
-        standing = standing.after(outcome, is_base=outcome.number == 0)
-        watcher.finished(outcome, standing)
+        watcher.finished(outcome, standing_after(OUTCOMES[:done]))
 
 
 def test_the_panel_fits_80_columns_and_tells_where_the_study_stands():
@@ -69,7 +78,8 @@ def test_the_panel_fits_80_columns_and_tells_where_the_study_stands():
     for part in (
         "generation 4/300",
         "trial 4: epoch 7 of 12 done, fitness 0.2345",
-        "best 0.3921 (trial 3), base 0.3500: +0.0421, +12.0 %",
+        "best 0.3921 (trial 3): +0.0421, +12.0 % against the base",
+        "base 0.3500 ± 0.0123 (3 seeds)",
         "pruned 33 %; 27 of 36 epochs run, 25 % saved; 1 failed",
         LONG,
     ):
@@ -128,6 +138,27 @@ def test_the_summary_sets_the_best_against_the_base_and_gives_file_and_command()
     text = summary({"lr0": 0.013})
     assert "hyp file: hyp.yaml\n" in text
     assert "train with it: evolve train --hyp 'runs/my cells/best/hyp.yaml'\n" in text
+
+
+@pytest.mark.parametrize(
+    ("best", "base", "told"),
+    [
+        (0.4, Score(0.35), "best 0.4000 (trial 3): +0.0500, +14.3 % against the base\nbase 0.3500\n"),
+        (0.4, None, "best 0.4000 (trial 3)\nbase not known\n"),
+        (0.35, Score(0.35), "best 0.3500 (trial 3): nothing has beaten the base yet\nbase 0.3500\n"),
+    ],
+)
+def test_a_spread_is_told_only_where_one_is_known(best, base, told):
+    console = Console(file=io.StringIO(), width=80)
+    found = replace(best_after(OUTCOMES), fitness=best, base=base)
+    say_summary(console, replace(ended({"lr0": 0.013}), standing=Standing(complete=2, best=found)))
+    assert told in console.file.getvalue()
+
+
+def test_a_best_that_was_trained_again_says_so():
+    console = Console(file=io.StringIO(), width=80)
+    say_best(console, replace(best_after(OUTCOMES), seeds=2), {}, Path("hyp.yaml"))
+    assert console.file.getvalue().startswith("digits: best 0.3921 (trial 3, mean of 2 seeds): +0.0421")
 
 
 def test_the_summary_of_a_study_without_a_complete_trial_says_so():

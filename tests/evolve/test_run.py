@@ -5,13 +5,16 @@ import json
 import shlex
 import shutil
 import sqlite3
+import statistics
 from contextlib import closing
 
+import optuna
 import pytest
 import yaml
 from small_world import SPACE, is_running
 
 from evolve.config import read_config
+from evolve.opening import usual_base_seeds
 from evolve.watcher import Silence
 from search_spaces import load_hyp, load_space
 
@@ -41,6 +44,38 @@ def test_the_first_trial_trains_the_base(world):
     assert hyps(world.trials()) == [{"lr0": 0.0005, "momentum": 0.25, "weight_decay": 0.0}]
 
 
+def test_the_base_is_trained_under_several_seeds_and_their_spread_is_the_noise_floor(world):
+    result = world.run("--generations", "5", "--base-seeds", "3")
+    assert result.exit_code == 0, result.output
+    trials = world.trials()
+    assert hyps(trials)[:3] == [hyps(trials)[0]] * 3
+    assert hyps(trials)[0] not in hyps(trials)[3:]
+    assert [trial.user_attrs["seed"] for trial in trials] == [0, 1, 2, 3, 4]
+    assert [bool(trial.user_attrs.get("base")) for trial in trials] == [True, True, True, False, False]
+    values = [trial.value for trial in trials[:3]]
+    assert statistics.stdev(values) > 0
+    assert study_attributes(world)["noise"] == {"sd": pytest.approx(statistics.stdev(values)), "degrees": 2}
+    assert "(3 seeds)" in result.output
+    assert read_config(world.run_folder / "evolve.yaml")["base_seeds"] == 3
+
+
+def study_attributes(world, study="points"):
+    return optuna.load_study(study_name=study, storage=f"sqlite:///{world.folder}/runs/{study}/study.db").user_attrs
+
+
+@pytest.mark.parametrize(("generations", "seeds"), [(1, 1), (19, 1), (20, 2), (30, 3), (300, 3)])
+def test_a_short_study_trains_its_base_once(generations, seeds):
+    assert usual_base_seeds(generations) == seeds
+
+
+def test_with_how_many_seeds_a_study_began_cannot_be_changed(world):
+    assert world.run("--generations", "2").exit_code == 0
+    assert world.run("--generations", "20").exit_code == 0, "what was not asked for is no difference"
+    result = world.run("--base-seeds", "3")
+    assert result.exit_code == 2
+    assert "was made with --base-seeds 1, which cannot become 3" in result.stderr
+
+
 def test_every_epoch_of_every_trial_is_a_line_of_its_metrics(world):
     world.run("--pruner", "none", "--fitness", "map50=1")
     for trial in world.trials():
@@ -68,7 +103,7 @@ def test_a_trial_is_safe_from_a_power_cut_as_soon_as_it_is_told(world):
 
 
 def test_seventeen_and_twenty_three_generations_are_the_forty_of_one_go_hyp_for_hyp(world):
-    world.evolve_in_python(study="halves", generations=17)
+    world.evolve_in_python(study="halves", generations=17, base_seeds=3)
     world.evolve_in_python(study="halves", generations=40)
     world.evolve_in_python(study="whole", generations=40)
     halves, whole = world.trials("halves"), world.trials("whole")

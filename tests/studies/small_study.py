@@ -27,7 +27,14 @@ def identity_of(space: Space, **more: Any) -> dict[str, Any]:
 
 
 def open_small(
-    url: Any, space: Space, *, sampler: str = "genetic", pruner: str = "asha", seed: int = 7, exclusive: bool = True
+    url: Any,
+    space: Space,
+    *,
+    sampler: str = "genetic",
+    pruner: str = "asha",
+    seed: int = 7,
+    base_seeds: int = 1,
+    exclusive: bool = True,
 ) -> Study:
     """The small study at `url`, as the engine opens one."""
     return open_study(
@@ -37,6 +44,7 @@ def open_small(
         pruner=build_pruner(pruner, epochs=EPOCHS, warmup_epochs=1),
         identity=identity_of(space),
         base=space.defaults(),
+        base_seeds=base_seeds,
         exclusive=exclusive,
     )
 

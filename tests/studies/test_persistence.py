@@ -4,6 +4,7 @@ import math
 import os
 import resource
 import signal
+import statistics
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from small_study import exit_code, fork, in_process, open_small, run
 from search_spaces import Param, Space, load_hyp
 from studies import (
     BestHyp,
+    Score,
     abandon,
     append_row,
     best_of,
@@ -30,7 +32,7 @@ from studies import (
     trials_of,
     write_atomically,
 )
-from studies.study import counts, generation_of, hyp_of
+from studies.study import KNOWN, counts, generation_of, hyp_of
 
 LINE = Space("line", (Param("x", 0.0, 0.0, 1.0),))
 
@@ -76,13 +78,57 @@ def test_the_best_is_the_earliest_of_the_fittest_complete_trials(outcomes, direc
     else:
         _, number = min(finite)
         assert best == BestHyp(
-            {"x": number / 100}, outcomes[number][1], {}, number, number, study.study_name, None, base_fitness(outcomes)
+            {"x": number / 100}, outcomes[number][1], {}, number, number, study.study_name, base=base_score(outcomes)
         )
 
 
-def base_fitness(outcomes):
+def base_score(outcomes):
     state, value = outcomes[0]
-    return value if state == TrialState.COMPLETE and math.isfinite(value) else None
+    return Score(value) if state == TrialState.COMPLETE and math.isfinite(value) else None
+
+
+SHORT = Space("short", (Param("x", 0, 0, 4, step=1),))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 100), st.booleans()), max_size=12))
+def test_a_hyp_that_was_trained_again_counts_with_the_mean_of_all_of_its_trainings(trainings):
+    """Whatever the order, and whoever else was trained between; what is known from elsewhere does not count."""
+    study = optuna.create_study(direction="maximize")
+    values = {}
+    for i, (x, value, known) in enumerate([(0, 50, False), *trainings]):
+        noted = {KNOWN: "elsewhere"} if known else {"base": True} if i == 0 else {}
+        study.add_trial(
+            create_trial(
+                value=value,
+                params={"x": x},
+                distributions={"x": optuna.distributions.IntDistribution(0, 4)},
+                user_attrs={**noted, "metrics": {"map50": value / 2}},
+            )
+        )
+        if not known:
+            values.setdefault(x, {})[i] = value
+    means = {x: statistics.fmean(found.values()) for x, found in values.items()}
+    best = best_of(study, SHORT)
+    x = max(means, key=lambda x: (means[x], -min(values[x])))
+    assert best.hyp == {"x": x}
+    assert (best.fitness, best.seeds, best.number) == (means[x], len(values[x]), min(values[x]))
+    assert best.metrics["map50"] == pytest.approx(means[x] / 2)
+    assert best.base.fitness == best.base_fitness == means[0]
+    assert best.base.seeds == len(values[0])
+    if len(values[0]) > 1:
+        assert best.base.sd == pytest.approx(statistics.stdev(values[0].values()))
+
+
+def test_a_lucky_best_that_disappoints_when_trained_again_makes_way_in_the_file(tmp_path):
+    study = optuna.create_study(direction="maximize")
+    path = tmp_path / "hyp.yaml"
+    held = []
+    for x, value in ((0, 0.3), (1, 0.5), (2, 0.9), (2, 0.4), (2, 0.1)):
+        distributions = {"x": optuna.distributions.IntDistribution(0, 4)}
+        study.add_trial(create_trial(value=value, params={"x": x}, distributions=distributions))
+        save_best(path, best_of(study, SHORT), {})
+        held.append(load_hyp(path)["x"])
+    assert held == [0, 1, 2, 2, 1]
 
 
 def test_the_file_holds_the_best_trials_hyp_exactly_and_loads_as_hyp_and_as_yaml(tmp_path, space):
@@ -107,11 +153,12 @@ def test_the_file_holds_the_best_trials_hyp_exactly_and_loads_as_hyp_and_as_yaml
 
 def test_the_header_says_where_the_hyp_comes_from(tmp_path, space):
     metrics = {"precision": 0.6, "recall": 0.51234, "map50": 0.7, "map50_95": 0.41}
-    best = BestHyp(space.defaults(), 0.439, metrics, 17, 16, "digits", seed=16, base_fitness=0.4)
+    best = BestHyp(space.defaults(), 0.439, metrics, 17, 16, "digits", seed=16, base=Score(0.4))
     command = "evolve train --hyp runs/digits/best/hyp.yaml --data digits --epochs 12"
     save_best(tmp_path / "hyp.yaml", best, {"data": "my\n  data.yaml", "epochs": "12", "train with it": command})
-    assert (tmp_path / "hyp.yaml").read_text().splitlines()[:9] == [
-        "# The best hyp of an evolve study.",
+    assert (tmp_path / "hyp.yaml").read_text().splitlines()[:10] == [
+        "# The best hyp of an evolve study so far.",
+        "# Not confirmed: the best of many noisy trainings looks better than it is.",
         "# fitness        0.439 (base 0.4, difference +0.039)",
         "# metrics        precision 0.6, recall 0.5123, map50 0.7, map50_95 0.41",
         "# trial          17 (training seed 16)",
@@ -121,6 +168,13 @@ def test_the_header_says_where_the_hyp_comes_from(tmp_path, space):
         f"# train with it  {command}",
         "#",
     ]
+
+
+def test_the_header_tells_over_how_many_seeds_both_were_measured(tmp_path):
+    best = BestHyp({"x": 0.5}, 0.439, {}, 17, 16, "digits", seeds=2, base=Score(0.4, 3, 0.01234))
+    save_best(tmp_path / "hyp.yaml", best, {})
+    line = "# fitness  0.439 (mean of 2 seeds; base 0.4 ± 0.012 over 3 seeds, difference +0.039)"
+    assert line in (tmp_path / "hyp.yaml").read_text().splitlines()
 
 
 def test_the_header_has_the_date_of_the_trial_and_a_file_that_says_the_same_is_left_alone(tmp_path, space):
@@ -142,13 +196,15 @@ def test_the_header_has_the_date_of_the_trial_and_a_file_that_says_the_same_is_l
         {"metrics": {"map50": 0.9}},
         {"number": 3},
         {"seed": 3},
-        {"base_fitness": 0.3},
+        {"base": Score(0.3)},
+        {"base": Score(0.2, 3, 0.01)},
+        {"seeds": 2},
         {"hyp": {"x": 0.5}},
         {"found": datetime(2025, 1, 2, tzinfo=UTC)},
     ],
 )
 def test_a_file_that_says_anything_else_is_replaced(tmp_path, other):
-    best = BestHyp({"x": 0.0}, 0.4, {"map50": 0.4}, 2, 2, "line", 2, 0.2, datetime(2025, 1, 1, tzinfo=UTC))
+    best = BestHyp({"x": 0.0}, 0.4, {"map50": 0.4}, 2, 2, "line", 2, 1, Score(0.2), datetime(2025, 1, 1, tzinfo=UTC))
     save_best(tmp_path / "hyp.yaml", best, {})
     before = (tmp_path / "hyp.yaml").read_text()
     save_best(tmp_path / "hyp.yaml", replace(best, **other), {})

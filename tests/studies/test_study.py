@@ -32,7 +32,7 @@ from studies import (
     suggest,
     trials_of,
 )
-from studies.study import counts, generations, hyp_of
+from studies.study import REPEAT_OF, base_seeds_of, counts, generations, hyp_of
 from studies.worker import is_alive, this_worker
 
 
@@ -53,6 +53,38 @@ def test_the_base_is_trial_0_whatever_the_sampler(space):
 def test_opening_a_study_twice_queues_the_base_once(url, space):
     open_small(url, space)
     assert states(open_small(url, space)) == ["WAITING"]
+
+
+def test_the_base_is_queued_for_so_many_seeds_whatever_the_sampler(space):
+    for sampler in SAMPLERS:
+        study = open_small("memory:", space, sampler=sampler, base_seeds=3)
+        run(study, space, 5)
+        trials = trials_of(study)
+        assert [trial.user_attrs.get("base") for trial in trials] == [True, True, True, None, None]
+        assert [hyp_of(trial) for trial in trials[:3]] == [hyp_of(trials[0])] * 3
+        assert not any("parents" in trial.user_attrs for trial in trials[:3]), "nobody proposed them"
+        assert base_seeds_of(study) == 3
+
+
+def test_who_asks_while_all_of_the_base_is_running_gets_another_hyp(space):
+    study = open_small("memory:", space, base_seeds=3)
+    workers = [study.ask() for _ in range(5)]
+    hyps = [suggest(trial, space) for trial in workers]
+    assert hyps[:3] == [space.defaults()] * 3
+    assert hyps[3] != space.defaults() != hyps[4] != hyps[3]
+
+
+def test_a_base_that_is_lost_comes_again_in_its_own_generation_and_is_no_seed_more(space):
+    study = open_small("memory:", space, base_seeds=3)
+    first, second = study.ask(), study.ask()
+    suggest(second, space)
+    abandon(study, second, "interrupted")
+    for number in (first.number, study.ask().number):
+        study.tell(number, 0.5)
+    retry = study.ask()
+    assert (retry.number, generation_of(study, retry), attrs(study, 3)["base"]) == (3, 1, True)
+    assert suggest(retry, space) == space.defaults()
+    assert base_seeds_of(study) == 3
 
 
 def test_a_base_outside_its_bounds_is_never_queued(space):
@@ -128,16 +160,16 @@ def test_a_study_that_somebody_else_made_is_left_alone(url, space):
 
 
 def test_an_interrupted_set_up_is_completed(space):
-    """Killed between any two of: create the study, note its base, queue the base, note the identity."""
-    for done in range(3):
+    """Killed between any two of: create the study, note its base, queue the base twice, note the identity."""
+    for done in range(4):
         storage = open_storage("memory:")
         study = optuna.create_study(study_name="small", storage=storage, direction="maximize")
         if done > 0:
             study.set_user_attr("base", space.defaults())
-        if done > 1:
+        for _ in range(done - 1):
             study.enqueue_trial({name: space[name].default for name in space.names}, user_attrs={"base": True})
-        study = open_small(storage, space)
-        assert states(study) == ["WAITING"]
+        study = open_small(storage, space, base_seeds=2)
+        assert states(study) == ["WAITING", "WAITING"]
         assert study.user_attrs["identity"] == identity_of(space)
 
 
@@ -157,7 +189,7 @@ def test_17_and_23_trials_resumed_equal_40_straight_hyp_for_hyp(tmp_path, space,
 
 
 def run_and_die(url, space, sampler, point, number):
-    study = open_small(url, space, sampler=sampler)
+    study = open_small(url, space, sampler=sampler, base_seeds=3)
     run(study, space, 99, at=lambda here, trial: here == point and trial >= number and kill_me())
 
 
@@ -168,11 +200,11 @@ POINTS = ["asked", "claimed", "half suggested", "suggested", "epoch 1", "told"]
     ("sampler", "points"), [("genetic", POINTS), ("genetic", POINTS[::-1]), ("tpe", POINTS), ("random", POINTS[::-1])]
 )
 def test_a_study_killed_at_every_point_equals_one_that_never_stopped(url, space, sampler, points):
-    straight = open_small("memory:", space, sampler=sampler)
+    straight = open_small("memory:", space, sampler=sampler, base_seeds=3)
     run(straight, space, 12)
     for number, point in zip((0, 1, 4, 7, 11, 13), points, strict=True):
         assert exit_code(in_process(run_and_die, url, space, sampler, point, number)) == -9
-    resumed = open_small(url, space, sampler=sampler)
+    resumed = open_small(url, space, sampler=sampler, base_seeds=3)
     run(resumed, space, 12)
     assert history(resumed) == history(straight)
     lost = [trial.number for trial in trials_of(resumed) if not counts(trial)]
@@ -201,6 +233,14 @@ def test_the_retry_of_the_base_is_the_base(space):
     retry = study.ask()
     assert attrs(study, retry.number)["base"] is True
     assert suggest(retry, space) == space.defaults()
+
+
+def test_the_retry_of_a_re_evaluation_still_trains_that_trial_again(space):
+    study = open_small("memory:", space)
+    run(study, space, 1)
+    study.enqueue_trial(hyp_of(trials_of(study)[0]), user_attrs={REPEAT_OF: 0})
+    abandon(study, study.ask(), "interrupted")
+    assert attrs(study, study.ask().number)[REPEAT_OF] == 0
 
 
 def test_a_retry_may_be_lost_as_often_as_it_likes(space):
