@@ -29,11 +29,13 @@ class Arm:
     """How a sampler is made from a space and a seed; so many first trials train the space's defaults.
 
     `chooses`: its study is also judged by the hyp of the highest smoothed score, not by the luckiest trial alone.
+    `seeds`: how many seeds are enough, where it is slow.
     """
 
     make: Maker
     bases: int = 1
     chooses: bool = False
+    seeds: int | None = None
 
 
 # The rule of ultralytics 8.4.136 and later (engine/tuner.py).
@@ -141,6 +143,6 @@ RIVALS: Mapping[str, Arm] = {
     "ultralytics": Arm(_genetic(ultralytics)),
     "tpe": Arm(lambda space, seed: samplers.TPESampler(seed=seed)),
     "cmaes": Arm(_cmaes),
-    "gp": Arm(_gp),
+    "gp": Arm(_gp, seeds=2),
     "nsgaii": Arm(lambda space, seed: samplers.NSGAIISampler(seed=seed)),
 }

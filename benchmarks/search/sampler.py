@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "lcbench" in families:
         lcbench(arguments.lcbench, scales).measure()  # here once, not in every process
     problems = [problem for names in families.values() for problem in names]
-    runs = [Run(arm, problem, seed, arguments.trials) for arm in arms for problem in problems for seed in seeds]
+    runs = [run for arm in arms for run in runs_of(arm, problems, seeds, arguments.trials)]
     work = functools.partial(search, arguments.lcbench, scales)
     print_now(header(__file__, without_paths(argv), seeds))
     run_all(runs, work, results, arguments.processes)
@@ -90,6 +90,10 @@ def problems_of(family: str, arguments: argparse.Namespace) -> Iterator[str]:
         yield from (f"{family} f{function}" for function in bbob.FUNCTIONS[: arguments.most])
     else:
         raise SystemExit(f"unknown problems {family!r}; known: {', '.join(FAMILIES)}")
+
+
+def runs_of(arm: str, problems: Sequence[str], seeds: Sequence[int], trials: int) -> list[Run]:
+    return [Run(arm, problem, seed, trials) for problem in problems for seed in seeds[: ARMS[arm].seeds]]
 
 
 def search(folder: Path | None, scales: Path | None, run: Run) -> Found:
@@ -149,14 +153,17 @@ def show(
     """A row an arm: its mean regret over problems x seeds, and how far it is behind the first arm."""
     at = [n for n in AT if n <= trials] or [trials]
     last = at[-1]
-    runs = {arm: [results[Run(arm, problem, seed, trials)] for problem in problems for seed in seeds] for arm in arms}
+    runs = {
+        arm: {(run.problem, run.seed): results[run] for run in runs_of(arm, problems, seeds, trials)} for arm in arms
+    }
     rows = []
-    for arm, found in runs.items():
+    for arm, by_cell in runs.items():
+        found, first = list(by_cell.values()), runs[arms[0]]
         chosen = [one["chosen"][str(last)] for one in found if str(last) in one["chosen"]]
-        pairs = zip(found, runs[arms[0]], strict=True)
-        behind = [one["regret"][last - 1] - first["regret"][last - 1] for one, first in pairs]
+        both = by_cell.keys() & first.keys()
+        behind = [by_cell[cell]["regret"][last - 1] - first[cell]["regret"][last - 1] for cell in both]
         rows.append((
-            arm,
+            arm if len(first) <= len(found) else f"{arm}, {ARMS[arm].seeds} seeds",
             *(interval([one["regret"][n - 1] for one in found]) for n in at),
             interval(chosen) if len(chosen) == len(found) else "",
             interval(behind, sign=True) if arm != arms[0] else "",
