@@ -45,8 +45,11 @@ def json_line(row: Row) -> str:
 def metrics_of(row: Row) -> EpochMetrics:
     """The epoch that a row tells of; NaN for what is missing in it."""
     numbers = {name: math.nan if row.get(name) is None else float(row[name]) for name in (*METRICS, "seconds")}
-    losses = {name: math.nan if loss is None else float(loss) for name, loss in row.get("losses", {}).items()}
-    return metrics_from_dict({"epoch": int(row["epoch"]), **numbers, "losses": losses})
+    losses, costs = (
+        {name: math.nan if number is None else float(number) for name, number in row.get(key, {}).items()}
+        for key in ("losses", "costs")
+    )
+    return metrics_from_dict({"epoch": int(row["epoch"]), **numbers, "losses": losses, "costs": costs})
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -2,7 +2,17 @@
 
 from studies.errors import StudyError
 from studies.noise import NoiseFloor, noise_floor
-from studies.persistence import BestHyp, Score, append_row, best_of, rewrite_csv, save_best, write_atomically
+from studies.persistence import (
+    BestHyp,
+    Score,
+    append_row,
+    best_front_of,
+    best_of,
+    rewrite_csv,
+    save_best,
+    save_front,
+    write_atomically,
+)
 from studies.pruner import PRUNERS, AshaPruner, build_pruner
 from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
 from studies.storage import make_durable, open_storage, sqlite_url, storage_errors
@@ -19,6 +29,7 @@ __all__ = [
     "StudyError",
     "abandon",
     "append_row",
+    "best_front_of",
     "best_of",
     "build_pruner",
     "build_sampler",
@@ -33,6 +44,7 @@ __all__ = [
     "requeue_lost",
     "rewrite_csv",
     "save_best",
+    "save_front",
     "sqlite_url",
     "storage_errors",
     "suggest",

@@ -41,16 +41,16 @@ def is_measured(trial: FrozenTrial) -> bool:
     """Whether a training of this study ended with a fitness. What is not finite is none, though Optuna stores it."""
     return (
         trial.state == TrialState.COMPLETE
-        and trial.value is not None
-        and math.isfinite(trial.value)
+        and trial.values is not None
+        and all(map(math.isfinite, trial.values))
         and KNOWN not in trial.user_attrs
     )
 
 
 def value_of(trial: FrozenTrial) -> float:
-    """The fitness of a trial that measured one."""
-    assert trial.value is not None
-    return trial.value
+    """The fitness of a trial that measured one; of several goals, what it reached in the first."""
+    assert trial.values is not None
+    return float(trial.values[0])
 
 
 def note_noise(study: Study) -> None:

@@ -7,7 +7,7 @@ import glob
 import io
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,12 +15,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from optuna import Study, Trial
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
+from studies.front import front_of
 from studies.noise import by_hyp, value_of
 from studies.study import (
+    COSTS,
     EPOCHS,
     METRICS,
     OPERATOR,
@@ -29,6 +30,7 @@ from studies.study import (
     counts,
     generation_of,
     generations,
+    goals_of,
     hyp_of,
     is_base,
     trials_of,
@@ -37,6 +39,7 @@ from studies.study import (
 STALE_S = 60  # a temporary file of that age was left by a process that was killed
 METRIC_NAMES = ("precision", "recall", "map50", "map50_95")
 NOT_CONFIRMED = "Not confirmed: the best of many noisy trainings looks better than it is."
+COST_NAMES = ("latency_ms", "params")
 _TRIAL_COLUMNS = ("trial", "generation", "state", "fitness", "epochs", *METRIC_NAMES, "seconds", "parents", "operator")
 
 
@@ -47,6 +50,10 @@ class BestHyp:
     `fitness` and `metrics` are the mean of `seeds` trainings. `number`, `generation` and `seed` are those of the first
     one's trial and training; `found` is when the last one ended, in UTC. `base` is None while no training of the base
     has completed.
+
+    Of a study with several goals it is one of the front. `fitness` is then the mean of the first goal, `goals` are the
+    means of all, and `base_goals` those of the base (empty while none of its trainings has completed). `costs` are
+    means too.
     """
 
     hyp: Hyp
@@ -59,6 +66,9 @@ class BestHyp:
     seeds: int = 1
     base: Score | None = None
     found: datetime | None = field(default=None, compare=False)
+    goals: Mapping[str, float] = field(default_factory=dict)
+    base_goals: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def base_fitness(self) -> float | None:
@@ -83,29 +93,41 @@ def best_of(study: Study, space: Space) -> BestHyp | None:
     """The best hyp (of equals the first), None while nothing has completed: what the whole program takes for the best.
 
     A hyp that was trained under several seeds counts with their mean, and no fitness counts that was not measured in
-    this study or is not finite.
+    this study or is not finite. With several goals it is that of the front which is best in the first.
     """
+    return next(iter(best_front_of(study, space)), None)
+
+
+def best_front_of(study: Study, space: Space) -> list[BestHyp]:
+    """The hyps of the front, the best in the first goal first; with one goal, the best hyp if there is any."""
     trials = trials_of(study)
     groups = by_hyp(trials)
-    if not groups:
-        return None
-    sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
-    scores = [Score.of(group) for group in groups]
-    best = max(range(len(groups)), key=lambda i: (sign * scores[i].fitness, -i))
-    first = groups[best][0]
-    ends = [trial.datetime_complete.astimezone(UTC) for trial in groups[best] if trial.datetime_complete]
-    return BestHyp(
-        hyp=_whole_hyp(first, space),
-        fitness=scores[best].fitness,
-        metrics=_mean_metrics(groups[best]),
-        number=first.number,
-        generation=generations(trials)[first.number],
-        study=study.study_name,
-        seed=first.user_attrs.get(SEED),
-        seeds=scores[best].seeds,
-        base=next((score for score, group in zip(scores, groups, strict=True) if any(map(is_base, group))), None),
-        found=max(ends, default=None),  # Optuna's is local time
-    )
+    names = list(goals_of(study))
+    means = [[fmean(values) for values in zip(*(trial.values for trial in group), strict=True)] for group in groups]
+    base = next((index for index, group in enumerate(groups) if any(map(is_base, group))), None)
+    found = generations(trials)
+
+    def goals(index: int | None) -> dict[str, float]:
+        return {} if index is None or len(names) == 1 else dict(zip(names, means[index], strict=True))
+
+    return [
+        BestHyp(
+            hyp=_whole_hyp(groups[index][0], space),
+            fitness=means[index][0],
+            metrics=_mean_of(METRICS, groups[index]),
+            number=groups[index][0].number,
+            generation=found[groups[index][0].number],
+            study=study.study_name,
+            seed=groups[index][0].user_attrs.get(SEED),
+            seeds=len(groups[index]),
+            base=None if base is None else Score.of(groups[base]),
+            found=_last_end(groups[index]),
+            goals=goals(index),
+            base_goals=goals(base),
+            costs=_mean_of(COSTS, groups[index]) if len(names) > 1 else {},
+        )
+        for index in front_of(means, study.directions)
+    ]
 
 
 def save_best(path: Path, best: BestHyp, provenance: Mapping[str, str]) -> None:
@@ -121,9 +143,9 @@ def save_best(path: Path, best: BestHyp, provenance: Mapping[str, str]) -> None:
 def rewrite_csv(path: Path, study: Study, space: Space) -> None:
     """Write the table anew: a row for each finished trial, by number; heals whatever was there. Raises OSError."""
     trials = trials_of(study)
-    found = generations(trials)
-    rows = [_row(trial, found[trial.number], space) for trial in trials if counts(trial)]
-    write_atomically(path, _csv([[*_TRIAL_COLUMNS, *space.order], *rows]))
+    found, costs = generations(trials), costs_told(study)
+    rows = [_row(trial, found[trial.number], space, costs) for trial in trials if counts(trial)]
+    write_atomically(path, _csv([[*_TRIAL_COLUMNS, *costs, *space.order], *rows]))
 
 
 def append_row(path: Path, study: Study, trial: Trial | FrozenTrial, space: Space) -> None:
@@ -131,9 +153,28 @@ def append_row(path: Path, study: Study, trial: Trial | FrozenTrial, space: Spac
 
     Raises OSError; a row that was cut off then is healed by the next `rewrite_csv`.
     """
-    row = _csv([_row(trials_of(study)[trial.number], generation_of(study, trial), space)])
+    row = _csv([_row(trials_of(study)[trial.number], generation_of(study, trial), space, costs_told(study))])
     with path.open("ab") as file:  # what fits the buffer goes out at once when the file is closed
         file.write(row.encode())
+
+
+def save_front(table: Path, folder: Path, front: Sequence[BestHyp], provenance: Mapping[str, str]) -> None:
+    """Leave the hyps of a front that is not empty, in a table, and each in a file of its own. Raises OSError.
+
+    What has left the front is removed from the folder.
+    """
+    write_atomically(table, _csv(_front_rows(front)))
+    files = {folder / f"{best.number:05d}.yaml": best for best in front}
+    for path, best in files.items():
+        save_best(path, best, provenance)
+    for path in folder.glob("[0-9]*.yaml"):
+        if path not in files:
+            path.unlink()
+
+
+def costs_told(study: Study) -> tuple[str, ...]:
+    """The costs that stand in the study's tables: those of a model where there are several goals, else none."""
+    return COST_NAMES if len(study.directions) > 1 else ()
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -171,8 +212,12 @@ def _is_of(path: Path, best: BestHyp) -> bool:
 
 def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
     several = f"mean of {best.seeds} seeds; " if best.seeds > 1 else ""
+    goals = {
+        name: f"{value:.6g} ({several}{_against(value, best.base_goals.get(name))})"
+        for name, value in best.goals.items()
+    }
     entries = {
-        "fitness": f"{best.fitness:.6g} ({several}{_against_base(best)})",
+        **(goals or {"fitness": f"{best.fitness:.6g} ({several}{_against_base(best)})"}),
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in best.metrics.items()) or "none",
         "trial": f"{best.number}" + (f" (training seed {best.seed})" if best.seed is not None else ""),
         "study": best.study,
@@ -181,20 +226,48 @@ def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
     }
     width = max(map(len, entries))
     lines = [f"{key:<{width}}  {' '.join(str(value).split())}" for key, value in entries.items()]
-    return ["The best hyp of an evolve study so far.", NOT_CONFIRMED, *lines, ""]
+    if best.goals:
+        title = f"A hyp of the front of an evolve study so far: nothing beats it in all of {', '.join(best.goals)}."
+    else:
+        title = "The best hyp of an evolve study so far."
+    return [title, NOT_CONFIRMED, *lines, ""]
 
 
 def _against_base(best: BestHyp) -> str:
-    if best.base is None:
-        return "base not known"
-    spread = f" ± {best.base.sd:.2g} over {best.base.seeds} seeds" if best.base.sd is not None else ""
-    return f"base {best.base.fitness:.6g}{spread}, difference {best.fitness - best.base.fitness:+.6g}"
+    if best.base is None or best.base.sd is None:
+        return _against(best.fitness, best.base_fitness)
+    return _against(best.fitness, best.base_fitness, f" ± {best.base.sd:.2g} over {best.base.seeds} seeds")
 
 
-def _mean_metrics(trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    found = [metrics for trial in trials if (metrics := trial.user_attrs.get(METRICS))]
-    names = [name for name in (found[0] if found else {}) if all(name in metrics for metrics in found)]
-    return {name: fmean(metrics[name] for metrics in found) for name in names}
+def _against(value: float, base: float | None, spread: str = "") -> str:
+    return "base not known" if base is None else f"base {base:.6g}{spread}, difference {value - base:+.6g}"
+
+
+def _mean_of(attribute: str, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    """The mean of each number that all of the trials note there."""
+    found = [noted for trial in trials if (noted := trial.user_attrs.get(attribute))]
+    names = [name for name in (found[0] if found else {}) if all(name in noted for noted in found)]
+    return {name: fmean(noted[name] for noted in found) for name in names}
+
+
+def _last_end(trials: Sequence[FrozenTrial]) -> datetime | None:
+    ends = [trial.datetime_complete.astimezone(UTC) for trial in trials if trial.datetime_complete]
+    return max(ends, default=None)  # Optuna's is local time
+
+
+def _front_rows(front: Sequence[BestHyp]) -> Iterator[list[object]]:
+    """A header and a row for each hyp: its goals, then all else that was measured, then its values."""
+    goals, hyps = list(front[0].goals), list(front[0].hyp)
+    measured = [name for name in (*METRIC_NAMES, *COST_NAMES) if name not in goals]
+    yield ["trial", "generation", "seeds", *goals, *measured, *hyps]
+    for best in front:
+        told = {**best.metrics, **best.costs}
+        yield [
+            *(best.number, best.generation, best.seeds),
+            *best.goals.values(),
+            *(told.get(name, "") for name in measured),
+            *(best.hyp[name] for name in hyps),
+        ]
 
 
 def _whole_hyp(trial: FrozenTrial, space: Space) -> dict[str, Value]:
@@ -203,19 +276,20 @@ def _whole_hyp(trial: FrozenTrial, space: Space) -> dict[str, Value]:
     return {name: values[name] for name in space.order}
 
 
-def _row(trial: FrozenTrial, generation: int, space: Space) -> list[object]:
-    metrics = trial.user_attrs.get(METRICS, {})
+def _row(trial: FrozenTrial, generation: int, space: Space, costs: Sequence[str]) -> list[object]:
+    metrics, told = trial.user_attrs.get(METRICS, {}), trial.user_attrs.get(COSTS, {})
     hyp = _whole_hyp(trial, space)
     return [
         trial.number,
         generation,
         trial.state.name,
-        trial.value if trial.state == TrialState.COMPLETE else "",  # a pruned trial's last value is no fitness
+        trial.values[0] if trial.state == TrialState.COMPLETE else "",  # a pruned trial's last value is no fitness
         trial.user_attrs.get(EPOCHS, len(trial.intermediate_values)),
         *(metrics.get(name, "") for name in METRIC_NAMES),
         f"{trial.duration.total_seconds():.2f}" if trial.duration else "",
         " ".join(map(str, trial.user_attrs.get(PARENTS, ()))),
         trial.user_attrs.get(OPERATOR, ""),
+        *(told.get(name, "") for name in costs),
         *(hyp[name] for name in space.order),
     ]
 

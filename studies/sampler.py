@@ -23,6 +23,7 @@ from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import did_you_mean
 from studies.errors import StudyError
 from studies.genetics import OPERATORS, Child, Operator, Scored, SpaceExhausted
+from studies.nsga import BaseFirstNSGAII
 from studies.study import BASE, OPERATOR, PARENTS, STEP, generation_of, hyp_of, is_lost, trials_of
 
 
@@ -116,15 +117,19 @@ class _Stock:
     make: Callable[[int], BaseSampler]
     needs: tuple[str, ...] = ()
     counts: bool = False  # its draws in the storage: they are one sequence, of one seed
+    one_goal: bool = False  # it cannot pursue several
 
 
 _STOCK = {
     "tpe": _Stock(lambda seed: samplers.TPESampler(seed=seed)),
-    "cmaes": _Stock(lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False), ("cmaes",)),
+    "cmaes": _Stock(
+        lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False), ("cmaes",), one_goal=True
+    ),
     "gp": _Stock(lambda seed: samplers.GPSampler(seed=seed, warn_independent_sampling=False), ("scipy", "torch")),
     "qmc": _Stock(
         lambda seed: samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False), ("scipy",), True
     ),
+    "nsgaii": _Stock(lambda seed: BaseFirstNSGAII(seed=seed)),
     "random": _Stock(lambda seed: samplers.RandomSampler(seed=seed)),
 }
 
@@ -182,13 +187,20 @@ class StockSampler(BaseSampler):
 
 _GENETIC = {"genetic": "normalised", **{name: name for name in OPERATORS}}
 SAMPLERS = (*_GENETIC, *_STOCK)
+SAMPLERS_FOR_GOALS = tuple(name for name, stock in _STOCK.items() if not stock.one_goal)
 
 
-def build_sampler(name: str, space: Space, *, seed: int) -> BaseSampler:
+def build_sampler(name: str, space: Space, *, seed: int, goals: int = 1) -> BaseSampler:
     """The sampler of that name: "genetic" (that is "normalised"), "yolo", or one of Optuna's own.
 
-    Raises StudyError: unknown name, missing package.
+    With several goals "genetic" is "nsgaii", as only some of Optuna's can pursue them. Raises StudyError: unknown name,
+    missing package, a sampler that pursues one goal only.
     """
+    if goals > 1:
+        name = "nsgaii" if name == "genetic" else name
+        if name in SAMPLERS and name not in SAMPLERS_FOR_GOALS:
+            known = ", ".join(SAMPLERS_FOR_GOALS)
+            raise StudyError(f"sampler {name!r} pursues one goal only; for several: {known}")
     if name in _GENETIC:
         return GeneticSampler(space, seed=seed, operator=_GENETIC[name])
     if name not in _STOCK:

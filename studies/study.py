@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from importlib import metadata
@@ -20,10 +21,11 @@ from typing import Any, Literal
 
 import optuna
 from optuna import Study, Trial
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, Value
@@ -34,6 +36,7 @@ from studies.worker import is_alive, this_worker
 logger = logging.getLogger(__name__)
 
 Direction = Literal["maximize", "minimize"]
+ONE_GOAL: Mapping[str, Direction] = {"fitness": "maximize"}
 
 # user attributes of a trial
 PARENTS = "parents"  # list of trial numbers
@@ -42,6 +45,7 @@ STEP = "step"  # hyp name -> how far it moved
 WORKER = "worker"  # {host, pid, started}
 SEED = "seed"  # of its training
 METRICS = "metrics"  # of its last epoch: precision, recall, map50, map50_95
+COSTS = "costs"  # of its last epoch, where the trainer tells any: latency_ms, params
 EPOCHS = "epochs"  # how many it ran
 FAILURE = "failure"  # one line
 LOST = "lost"  # why; the trial does not count, its hyp was queued again
@@ -71,7 +75,7 @@ def open_study(
     identity: Mapping[str, Any],
     base: Hyp,
     base_seeds: int = 1,
-    direction: Direction = "maximize",
+    goals: Mapping[str, Direction] = ONE_GOAL,
     exclusive: bool = False,
 ) -> Study:
     """Create the study, or resume it where it stopped; `storage` is a URL or what `open_storage` returned.
@@ -79,13 +83,13 @@ def open_study(
     `identity` (JSON-able) is compared with what the study was created with. Where it holds "space"
     (`Space.to_dict()`), the base is checked against that and only its params are queued: `base` may hold fixed values
     too. Of a new study, the first `base_seeds` trials train the base, each under a seed of its own; lost trials are
-    queued again.
+    queued again. `goals` names what a trial's values are, in order.
 
     `exclusive`: the caller knows that nobody else works on this study, for instance because it holds a lock on the
     folder in which the study's storage lies. Then every trial still RUNNING is lost, but for those of a living process
     of this host. Without it, trials of other hosts are left alone, and those of nobody get a minute's grace.
 
-    Raises StudyError if the study differs in identity or direction, was not made here, or its storage fails; SpaceError
+    Raises StudyError if the study differs in identity or goals, was not made here, or its storage fails; SpaceError
     for a base outside its bounds.
     """
     asked = json.loads(json.dumps(identity))  # as a storage gives it back
@@ -93,10 +97,10 @@ def open_study(
     url = storage if isinstance(storage, str) else ""
     opened = open_storage(storage) if isinstance(storage, str) else storage
     with storage_errors(url):
-        study = _create_or_load(name, opened, sampler, pruner, direction, exclusive)
+        study = _create_or_load(name, opened, sampler, pruner, goals, exclusive)
         if IDENTITY not in study.user_attrs:
-            _set_up(study, asked, base, queued, base_seeds)
-        _check_same(study, asked, direction)
+            _set_up(study, asked, base, queued, base_seeds, goals)
+        _check_same(study, asked, goals)
         requeue_lost(study, exclusive=exclusive)
     return study
 
@@ -104,6 +108,17 @@ def open_study(
 def trials_of(study: Study) -> list[FrozenTrial]:
     """All trials by number, not copied: only to be read. A study that a pruner has filtered shows all of them, too."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def goals_of(study: Study) -> dict[str, Direction]:
+    """The names of a trial's values, in order, and whether more or less of each is better."""
+    count = len(study.directions)
+    names = study.metric_names or (list(ONE_GOAL) if count == 1 else [f"goal {number}" for number in range(count)])
+    better: dict[StudyDirection, Direction] = {
+        StudyDirection.MAXIMIZE: "maximize",
+        StudyDirection.MINIMIZE: "minimize",
+    }
+    return dict(zip(names, (better[direction] for direction in study.directions), strict=True))
 
 
 def hyp_of(trial: FrozenTrial) -> dict[str, Value]:
@@ -195,11 +210,16 @@ def _evolving(base: Hyp, identity: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _create_or_load(
-    name: str, storage: BaseStorage, sampler: BaseSampler, pruner: BasePruner, direction: Direction, exclusive: bool
+    name: str,
+    storage: BaseStorage,
+    sampler: BaseSampler,
+    pruner: BasePruner,
+    goals: Mapping[str, Direction],
+    exclusive: bool,
 ) -> Study:
     try:
         return optuna.create_study(
-            study_name=name, storage=storage, sampler=sampler, pruner=pruner, direction=direction
+            study_name=name, storage=storage, sampler=sampler, pruner=pruner, directions=list(goals.values())
         )
     except DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
@@ -209,7 +229,14 @@ def _create_or_load(
     return study
 
 
-def _set_up(study: Study, identity: Mapping[str, Any], base: Hyp, queued: dict[str, Value], base_seeds: int) -> None:
+def _set_up(
+    study: Study,
+    identity: Mapping[str, Any],
+    base: Hyp,
+    queued: dict[str, Value],
+    base_seeds: int,
+    goals: Mapping[str, Direction],
+) -> None:
     """Make a new study ours; goes on where another process that died in here has stopped."""
     trials = trials_of(study)
     if any(BASE not in trial.user_attrs for trial in trials):
@@ -218,14 +245,18 @@ def _set_up(study: Study, identity: Mapping[str, Any], base: Hyp, queued: dict[s
         )
     study.set_user_attr(BASE, dict(base))
     study.set_user_attr(CREATED_WITH, _version())
+    if len(study.directions) == len(goals) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(goals))
     for _ in range(base_seeds - len(trials)):
         study.enqueue_trial(queued, user_attrs={BASE: True})
     study.set_user_attr(IDENTITY, identity)
 
 
-def _check_same(study: Study, asked: Mapping[str, Any], direction: str) -> None:
-    recorded = {**study.user_attrs[IDENTITY], "direction": study.direction.name.lower()}
-    found = list(_differences(recorded, {**asked, "direction": direction}))
+def _check_same(study: Study, asked: Mapping[str, Any], goals: Mapping[str, Direction]) -> None:
+    recorded = {**study.user_attrs[IDENTITY], **_described(goals_of(study))}
+    found = list(_differences(recorded, {**asked, **_described(goals)}))
     if not found:
         return
     shown = "; ".join(found[:SHOWN_DIFFERENCES])
@@ -234,6 +265,13 @@ def _check_same(study: Study, asked: Mapping[str, Any], direction: str) -> None:
         f"study {study.study_name!r} was made with other settings: {shown}{more}. "
         "Use another --study name, or the settings that it was made with"
     )
+
+
+def _described(goals: Mapping[str, Direction]) -> dict[str, str]:
+    """Of one goal its direction, of several their names too."""
+    if len(goals) == 1:
+        return {"direction": next(iter(goals.values()))}
+    return {"goals": ", ".join(f"{direction} {name}" for name, direction in goals.items())}
 
 
 def _differences(recorded: Any, asked: Any, path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -87,7 +87,9 @@ class EpochMetrics:
     """What one epoch left.
 
     `epoch` counts from 1, precision, recall and both mAPs lie in [0, 1], `losses` are means over the epoch. `final`
-    holds these four by name for `final_split`: of the last epoch, and from a trainer that can score two splits.
+    holds these four by name for `final_split`: of the last epoch, and from a trainer that can score two splits. `costs`
+    are what using the model takes, finite and from 0 up: `latency_ms`, milliseconds a picture from the network's input
+    to the boxes that are left after suppression, and `params`, how many weights it learns.
     """
 
     epoch: int
@@ -98,6 +100,7 @@ class EpochMetrics:
     losses: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     final: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,8 @@ class Prepared:
     """What `Trainer.prepare` found: a digest that changes when the data does, lines to show, and warnings.
 
     `dead` names the hyps that can have no effect with this data and these options, each with the reason; `needs` those
-    that have none while another one, which it names, is 0.
+    that have none while another one, which it names, is 0. `costs` names those that every epoch will tell, each with
+    how it is measured.
     """
 
     digest: str
@@ -113,6 +117,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     dead: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    costs: Mapping[str, str] = field(default_factory=dict)
 
 
 class TrainerError(Exception):

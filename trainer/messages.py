@@ -24,6 +24,7 @@ def metrics_to_dict(metrics: EpochMetrics) -> dict[str, Any]:
         "losses": {name: float(loss) for name, loss in metrics.losses.items()},
         "seconds": float(metrics.seconds),
         **({"final": {name: float(score) for name, score in metrics.final.items()}} if metrics.final else {}),
+        **({"costs": {name: float(cost) for name, cost in metrics.costs.items()}} if metrics.costs else {}),
     }
 
 

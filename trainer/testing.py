@@ -13,6 +13,7 @@ class TestMyTrainer(TrainerContract):
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -29,6 +30,7 @@ from trainer.api import EpochMetrics, Hyp, Prepared, Trainer, TrainerError, Trai
 Begin = Callable[..., Iterator[EpochMetrics]]
 Run = Callable[..., list[EpochMetrics]]
 
+TIMED = {"latency_ms"}  # costs that no seed determines
 SETTLE_TIMEOUT_S = 5.0  # a process that was told to end needs a moment to be gone
 
 
@@ -69,7 +71,7 @@ class TrainerContract:
 
     @pytest.fixture
     def run(self, begin: Begin) -> Run:
-        """Train the job to its end, begun by `begin`: the metrics without seconds, which no seed determines."""
+        """Train the job to its end, begun by `begin`: the metrics without what a clock measured."""
 
         def run(hyp: Hyp | None = None, **options: Any) -> list[EpochMetrics]:
             return [timeless(metrics) for metrics in begin(hyp, **options)]
@@ -83,6 +85,14 @@ class TrainerContract:
         for metrics in run():
             for name in ("precision", "recall", "map50", "map50_95"):
                 assert 0.0 <= getattr(metrics, name) <= 1.0, f"{name} in {metrics}"
+
+    def test_every_epoch_tells_the_costs_that_were_promised(self, trainer: Trainer, job: TrainJob, run: Run) -> None:
+        promised = trainer.prepare(job.options).costs
+        for metrics in run():
+            assert metrics.costs.keys() == promised.keys()
+            for name, cost in metrics.costs.items():
+                assert math.isfinite(cost), f"{name} in {metrics}"
+                assert cost >= 0, f"{name} in {metrics}"
 
     def test_the_same_seed_gives_the_same_metrics_bit_for_bit(self, run: Run) -> None:
         assert run(seed=3) == run(seed=3)
@@ -139,7 +149,8 @@ class TrainerContract:
 
 
 def timeless(metrics: EpochMetrics) -> EpochMetrics:
-    return replace(metrics, seconds=0.0)
+    """The metrics without what a clock measured."""
+    return replace(metrics, seconds=0.0, costs={**metrics.costs, **dict.fromkeys(TIMED & metrics.costs.keys(), 0.0)})
 
 
 def close(epochs: Iterator[EpochMetrics]) -> None:

@@ -117,7 +117,7 @@ def reopen(url, space, changes, direction="maximize"):
         pruner=optuna.pruners.NopPruner(),
         identity=identity,
         base=Space.from_dict(identity["space"]).defaults(),
-        direction=direction,
+        goals={"fitness": direction},
         exclusive=True,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -41,7 +41,26 @@ def detect(
     iou: float = OVERLAP,
     batch: int = 0,
 ) -> Detections:
-    """What the model, as in evaluation mode, finds in every picture of a split, `batch` at once (0: what suits it).
+    """What the model, as in evaluation mode, finds in every picture of a split, `batch` at once (0: what suits it)."""
+    return detect_with_latency(model, split, dtype, conf, iou, batch)[0]
+
+
+LATENCY = (
+    f"milliseconds a picture, network and suppression, in batches of {CPU_BATCH} and as the median over them"
+    " (on a GPU: whole batches, all in a row, over their number of pictures)"
+)
+
+
+@torch.inference_mode()
+def detect_with_latency(
+    model: Darknet,
+    split: Split,
+    dtype: torch.dtype = torch.float32,
+    conf: float = CONFIDENCE,
+    iou: float = OVERLAP,
+    batch: int = 0,
+) -> tuple[Detections, float]:
+    """As `detect`, and the latency, measured as `LATENCY` says; 0 for a split without pictures.
 
     Suppression takes as long as the network in a short run: a thread suppresses one batch while the next is computed.
     On a GPU everything stays there until the last batch is done.
@@ -49,11 +68,26 @@ def detect(
     device = next(model.parameters()).device
     network = prepare_network(model, dtype)
     order: list[NDArray[np.int64]] = []
-    with Beside(partial(suppress, conf=conf, iou=iou, max_candidates=MAX_CANDIDATES)) as suppressing:
+    milliseconds: list[float] = []  # a picture, of each batch
+
+    def suppress_and_note(batch: tuple[Tensor, float]) -> tuple[Tensor, Tensor]:
+        predictions, spent = batch
+        started = time.perf_counter()
+        found = suppress(predictions, conf, iou, max_candidates=MAX_CANDIDATES)
+        milliseconds.append(1000 * (spent + time.perf_counter() - started) / len(predictions))
+        return found
+
+    begun = time.perf_counter()
+    with Beside(suppress_and_note) as suppressing:
         for indices, images in load_batches(split, model.stride, batch or suitable_batch(split, device), device):
             order.append(indices)
-            suppressing.add(predict(network, images, dtype, conf))
-        return gather(suppressing.finish(), order)
+            started = time.perf_counter()
+            predictions = predict(network, images, dtype, conf)
+            suppressing.add((predictions, time.perf_counter() - started))
+        detections = gather(suppressing.finish(), order)
+    if device.type == "cuda":  # nobody waited for a batch there
+        milliseconds = [1000 * (time.perf_counter() - begun) / max(1, len(detections))]
+    return detections, statistics.median(milliseconds) if milliseconds else 0.0
 
 
 @torch.inference_mode()

@@ -107,7 +107,7 @@ def starts_early(run: Run, epoch: int) -> bool:
 
 def score_epoch(run: Run, epoch: int, losses: dict[str, float], started: float) -> EpochMetrics:
     """Score the averaged weights, and save them if that is wanted."""
-    scores = score_split(run.average.model, run.scored, run.world.spec.nc, run.precision.dtype)
+    scores, latency_ms = score_split(run.average.model, run.scored, run.world.spec.nc, run.precision.dtype)
     metrics = EpochMetrics(
         epoch=epoch,
         precision=scores.precision,
@@ -117,6 +117,7 @@ def score_epoch(run: Run, epoch: int, losses: dict[str, float], started: float) 
         losses=losses,
         seconds=time.perf_counter() - started,
         final=score_final(run) if epoch == run.job.options.epochs else {},
+        costs={"latency_ms": latency_ms, "params": sum(weights.numel() for weights in run.model.parameters())},
     )
     is_best = run.note(metrics, scores.ap)
     if run.job.options.save:
@@ -134,7 +135,7 @@ def score_final(run: Run) -> dict[str, float]:
     except DataError as error:  # the training is done, and what it was for is known
         logger.warning("%s was not scored: %s", options.final_split, error)
         return {}
-    scores = score_split(run.average.model, split, world.spec.nc, run.precision.dtype)
+    scores, _ = score_split(run.average.model, split, world.spec.nc, run.precision.dtype)
     return {name: float(getattr(scores, name)) for name in ("precision", "recall", "map50", "map50_95")}
 
 

@@ -14,7 +14,14 @@ from trainer.api import DataError
 from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, parse_cfg, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, load_split
-from trainer.detection.detect import CONFIDENCE, OVERLAP, Detections, detect, detect_and_time, suitable_batch
+from trainer.detection.detect import (
+    CONFIDENCE,
+    OVERLAP,
+    Detections,
+    detect_and_time,
+    detect_with_latency,
+    suitable_batch,
+)
 from trainer.detection.evaluate import Scores, score
 from trainer.detection.precision import choose_precision
 from trainer.detection.weights import load_weights
@@ -28,9 +35,13 @@ def labels_by_picture(split: Split) -> list[np.ndarray]:
     return np.split(rows, np.searchsorted(split.image_index, np.arange(1, len(split.sizes))))
 
 
-def score_split(model: Darknet, split: Split, nc: int, dtype: torch.dtype = torch.float32) -> Scores:
-    """Score the model, as in evaluation mode, on every picture of a split; its convolutions compute in `dtype`."""
-    return score(detect(model, split, dtype), labels_by_picture(split), nc)
+def score_split(model: Darknet, split: Split, nc: int, dtype: torch.dtype = torch.float32) -> tuple[Scores, float]:
+    """Score the model, as in evaluation mode, on every picture of a split; its convolutions compute in `dtype`.
+
+    Also returns how long a picture took, in milliseconds (see detect.LATENCY).
+    """
+    detections, latency_ms = detect_with_latency(model, split, dtype)
+    return score(detections, labels_by_picture(split), nc), latency_ms
 
 
 @dataclass(frozen=True, eq=False)

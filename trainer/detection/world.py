@@ -17,6 +17,7 @@ from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
 from trainer.detection.dead import NEEDS, dead_hyps
+from trainer.detection.detect import LATENCY
 from trainer.detection.distributed import check_team, devices_of, find_place
 from trainer.detection.download import fetch, is_url
 from trainer.detection.freeze import freeze_layers
@@ -126,7 +127,8 @@ def open_world(options: TrainOptions) -> World:
     for frozen in {phase.frozen for phase in phases_of(options)}:
         freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
-    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS)
+    costs = {"latency_ms": LATENCY, "params": "weights that are learned"}
+    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS, costs)
     return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
 
 

@@ -1,0 +1,56 @@
+"""NSGA-II for studies that start from a base and may be resumed: Optuna's, with what that takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import NSGAIISampler
+from optuna.trial import FrozenTrial
+
+from studies.study import generation_of, generations, trials_of
+
+POPULATION, LARGE_POPULATION = 20, 50
+LONG = 500  # trials, from which on rounds are of the large population: Optuna's default
+
+
+class BaseFirstNSGAII(NSGAIISampler):
+    """Optuna's NSGA-II (Deb et al., "A fast and elitist multiobjective genetic algorithm", 2002), in rounds of 20.
+
+    Every trial belongs to a round from its start. Optuna gives it one when its first hyp is drawn, so that queued
+    trials, the base among them, would be nobody's parents. And parents come in the order of our generations. In Optuna
+    that order is another one where they were just chosen than where they were read from the storage, so that a study
+    that is resumed in between would go on differently.
+    """
+
+    def __init__(self, *, seed: int) -> None:
+        super().__init__(population_size=POPULATION, seed=seed)
+        self._seed = seed
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._grow(study, trial)
+        trial.system_attrs[self._get_generation_key()] = self.get_trial_generation(study, trial)
+        super().before_trial(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._grow(study, trial)
+        return super().sample_relative(study, trial, search_space)
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return _by_generation(study, super().get_population(study, generation))
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return _by_generation(study, super().get_parent_population(study, generation))
+
+    def _grow(self, study: Study, trial: FrozenTrial) -> None:
+        """By the trial's place in the study, whatever its total: a study that is resumed for more goes on alike."""
+        if self.population_size == POPULATION and generation_of(study, trial) >= LONG:
+            super().__init__(population_size=LARGE_POPULATION, seed=self._seed)
+
+
+def _by_generation(study: Study, population: list[FrozenTrial]) -> list[FrozenTrial]:
+    found = generations(trials_of(study))
+    return sorted(population, key=lambda trial: found[trial.number])
