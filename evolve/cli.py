@@ -130,6 +130,14 @@ space_options = together(
 )
 study_options = together(
     setting("generations", "Trials in total; a study that is resumed counts on."),
+    setting("budget", "Time after which no trial begins: 8h, 90m, 1h30m.  [default: no end]", metavar="TIME"),
+    setting(
+        "patience",
+        "Generations without gain beyond the noise floor that end the study.  [default: no end]",
+        metavar="N",
+        type=int,
+    ),
+    setting("target", "Fitness at which the study ends.  [default: no end]", metavar="FITNESS", type=float),
     setting(
         "base_seeds",
         "Seeds to train the base with, before all else.  [default: 3, fewer below 30 generations]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 
+from evolve.budget import seconds_of
 from search_spaces import Value
 from search_spaces.space import did_you_mean as near
 from trainer import TrainOptions
@@ -59,6 +61,9 @@ class EvolveConfig:
     notest: bool = _OPTIONS.notest
     generations: int = 300
     base_seeds: int | None = None
+    budget: str | None = None
+    patience: int | None = None
+    target: float | None = None
     fitness: str = "map50=0.1,map50_95=0.9"
     trainer: str = "detection"
     space: str = "detection"
@@ -169,8 +174,13 @@ def _check(config: EvolveConfig) -> None:
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
     if config.trial_timeout is not None and config.trial_timeout < 1:
         raise ConfigError(f"--trial-timeout is {config.trial_timeout}; it has to be at least 1 second")
-    if config.base_seeds is not None and config.base_seeds < 1:
-        raise ConfigError(f"--base-seeds is {config.base_seeds}; it has to be at least 1")
+    for name in ("base_seeds", "patience"):
+        if (given := getattr(config, name)) is not None and given < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} is {given}; it has to be at least 1")
+    if config.budget is not None and seconds_of(config.budget) is None:
+        raise ConfigError(f"--budget is {config.budget}; it has to be a time with its unit: 8h, 90m, 1h30m or 45s")
+    if config.target is not None and not math.isfinite(config.target):
+        raise ConfigError(f"--target is {config.target}; it has to be a fitness, such as 0.5")
     for name in ("threads", "seed", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(config, name) < 0:
             flag = name.replace("_", "-")
@@ -182,8 +192,8 @@ def _check(config: EvolveConfig) -> None:
 
 
 def _as_text(key: str, value: object) -> object:
-    """`device: 0` and `freeze_layers: 10` are numbers to YAML, and names to us."""
-    numbered = key in ("device", "freeze_layers") and isinstance(value, int) and not isinstance(value, bool)
+    """`device: 0` and `freeze_layers: 10` are numbers to YAML, and names to us; so is a budget that lacks its unit."""
+    numbered = key in ("device", "freeze_layers", "budget") and isinstance(value, int) and not isinstance(value, bool)
     return str(value) if numbered else value
 
 
@@ -199,6 +209,8 @@ def _typed(value: object, kind: Any, what: str) -> Any:
         return {str(key): _typed_value(item, f"{key} of {what}") for key, item in value.items()}
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     if get_origin(kind) is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     raise ConfigError(f"{what} is {_described(value)}; expected {_name_of(kind)}")
@@ -211,7 +223,7 @@ def _typed_value(value: object, what: str) -> Value:
 
 
 def _name_of(kind: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", str: "a text", tuple: "a list of names"}
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list of names"}
     return names.get(get_origin(kind) or kind, "a mapping of names to values")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,14 +10,14 @@ from pathlib import Path
 from optuna import Study
 
 from evolve.bucket import open_bucket
-from evolve.budget import Budget, Stop
+from evolve.budget import Budget, Stop, seconds_of
 from evolve.config import EvolveConfig, complete, dump_config
 from evolve.fitness import Fitness
 from evolve.interrupts import Interrupts
 from evolve.lock import sole_use
 from evolve.objective import Objective
 from evolve.opening import identity_of, open_resumable, pin, space_of, storage_of, without_effect
-from evolve.outcomes import change_of, standing_of, tell
+from evolve.outcomes import change_of, stale_of, standing_of, tell
 from evolve.paths import RunPaths
 from evolve.records import Records, train_command
 from evolve.standing import NoResult, Standing
@@ -45,6 +46,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     StudyError and OSError later where storage or disk give out, NoResult where there is no result to be had. A
     KeyboardInterrupt (Ctrl-C, SIGTERM) passes through when the running trial is queued again and all is closed.
     """
+    began = time.monotonic()
     config = complete(config)
     space = space_of(config)
     fitness = Fitness.parse(config.fitness)
@@ -70,8 +72,9 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         records = Records(study, space, config, paths, watcher, pinned)
         objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts)
         standing = standing_of(study, space)
-        loop = Loop(study, space, objective, records, Budget(config.generations, config.max_failures), standing)
-        told = prepared.summary, standing, pinned
+        budget = budget_of(config)
+        loop = Loop(study, space, objective, records, budget, standing, began)
+        told = prepared.summary, standing, pinned, budget.earlier, budget.seconds
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
         for warning in prepared.warnings:
             watcher.warned(warning)
@@ -90,7 +93,10 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
 
 @dataclass
 class Loop:
-    """Trial after trial until the budget stops; `standing` is where the study stands then."""
+    """Trial after trial until the budget stops; `standing` is where the study stands then.
+
+    `began` is when this run did, by the monotonic clock.
+    """
 
     study: Study
     space: Space
@@ -98,11 +104,17 @@ class Loop:
     records: Records
     budget: Budget
     standing: Standing
+    began: float
 
     def run(self) -> Stop:
-        while (stop := self.budget.stop(self.standing)) is None:
+        while (stop := self.stop()) is None:
             self.run_trial()
         return stop
+
+    def stop(self) -> Stop | None:
+        if self.budget.patience is not None:
+            self.standing = replace(self.standing, stale=stale_of(self.study))
+        return self.budget.stop(self.standing, time.monotonic() - self.began)
 
     def run_trial(self) -> None:
         """Ask, train, tell, write down. Whatever interrupts that, the hyp is queued again."""
@@ -130,6 +142,11 @@ class Loop:
                 with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
                     abandon(self.study, trial, f"{type(error).__name__} in the process that ran it")
             raise
+
+
+def budget_of(config: EvolveConfig) -> Budget:
+    seconds = seconds_of(config.budget) if config.budget is not None else None
+    return Budget(config.generations, config.max_failures, seconds, config.patience, config.target)
 
 
 def watcher_with_uploads(watcher: Watcher, config: EvolveConfig, paths: RunPaths) -> Watcher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 
 from optuna import Study, Trial
 from optuna.trial import FrozenTrial, TrialState
@@ -10,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 from evolve.standing import Outcome, Standing, State
 from evolve.tables import show_value
 from search_spaces import Space
-from studies import best_of, trials_of
-from studies.study import EPOCHS, FAILURE, METRICS, PARENTS, REPEAT_OF, SEED, counts, hyp_of, is_base
+from studies import best_of, noise_floor, trials_of
+from studies.noise import by_hyp, value_of
+from studies.study import EPOCHS, FAILURE, METRICS, PARENTS, REPEAT_OF, SEED, counts, generations, hyp_of, is_base
 
 
 def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
@@ -33,6 +35,22 @@ def standing_of(study: Study, space: Space) -> Standing:
         if counts(trial):
             standing = standing.after(outcome_of(trial))
     return replace(standing, failures_in_a_row=0, last_failure="")
+
+
+def stale_of(study: Study) -> int:
+    """For how many generations nothing has come that is better by more than the noise floor.
+
+    They count from the first hyp on that the best one is not ahead of by more, without those that train the base. Both
+    are judged by all that is known now, so that the count follows from the trials alone.
+    """
+    trials = trials_of(study)
+    scores = {group[0].number: fmean(map(value_of, group)) for group in by_hyp(trials)}
+    if not scores:
+        return 0
+    floor, found = noise_floor(trials), generations(trials)
+    good = max(scores.values()) - (floor.sd if floor else 0.0)
+    since = min(found[number] for number, score in scores.items() if score >= good)
+    return sum(counts(trial) and not is_base(trial) and found[trial.number] > since for trial in trials)
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections import deque
@@ -30,7 +31,7 @@ ROWS = 6
 
 
 class Pace:
-    """How long the rest will take, from the mean time of the trials that finished since the start."""
+    """How long the rest will take at most, from the mean time of the trials that finished since the start."""
 
     def __init__(self, opened: Opened, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -43,7 +44,9 @@ class Pace:
         if done <= 0:
             return None
         to_do = max(self._opened.generations - standing.finished, 0)
-        return (self._clock() - self._start) / done * to_do
+        ran = self._clock() - self._start
+        may_run = math.inf if self._opened.seconds is None else max(self._opened.seconds - ran, 0.0)
+        return min(ran / done * to_do, may_run)
 
 
 class PlainLines:
@@ -60,6 +63,8 @@ class PlainLines:
         self._pace = Pace(opened)
         self._say(f"{opened.study}: {opened.data}")
         self._say(f"{opened.generations} generations of up to {opened.epochs} epochs in {from_here(opened.folder)}")
+        if opened.earlier:
+            self._say(f"ends earlier {opened.earlier}")
         if opened.pinned:
             self._say(say_pinned(opened.pinned))
         if opened.standing.finished:
@@ -106,6 +111,8 @@ class LivePanel:
         self._standing = opened.standing
         self._pace = Pace(opened)
         self._console.print(Text(f"{opened.study}: {opened.data}"))
+        if opened.earlier:
+            self._console.print(Text(f"ends earlier {opened.earlier}"))
         if opened.pinned:
             self._console.print(Text(say_pinned(opened.pinned)))
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)

@@ -17,7 +17,8 @@ from search_spaces import Hyp
 class Opened:
     """What is known when a study opens: name, folder, how much it shall do, what the trainer said of the data.
 
-    `pinned` are the hyps that do not evolve since they can have no effect, each with the reason.
+    `pinned` are the hyps that do not evolve since they can have no effect, each with the reason. `earlier` says what
+    may end the study before its generations do, `seconds` is how long this run may take.
     """
 
     study: str
@@ -27,6 +28,8 @@ class Opened:
     data: str
     standing: Standing
     pinned: Mapping[str, str] = field(default_factory=dict)
+    earlier: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ HYPS = {"unknown": "lr: 0.1\n", "outside": "lr0: 7\n", "text": "lr0: fast\n"}
     [
         (["--generations", "0"], "--generations is 0; it has to be at least 1"),
         (["--generations", "-3"], "--generations is -3; it has to be at least 1"),
+        (["--base-seeds", "0"], "--base-seeds is 0; it has to be at least 1"),
+        (["--patience", "0"], "--patience is 0; it has to be at least 1"),
+        (["--budget", "8"], "--budget is 8; it has to be a time with its unit: 8h, 90m, 1h30m or 45s"),
+        (["--budget", "tomorrow"], "--budget is tomorrow; it has to be a time with its unit: 8h, 90m, 1h30m or 45s"),
+        (["--target", "nan"], "--target is nan; it has to be a fitness, such as 0.5"),
         (["--data", "pints"], "the only data here is 'points', got 'pints'"),
         (["--space", "detectoin"], "no space 'detectoin' (did you mean 'detection'?)"),
         (["--space", "none.yaml"], "none.yaml does not exist"),

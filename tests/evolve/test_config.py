@@ -107,6 +107,18 @@ def test_weights_that_are_a_file_mean_the_same_from_any_folder_and_others_stay_a
 def test_an_empty_file_and_whole_floats_are_taken(tmp_path):
     assert read_config(write(tmp_path, "")) == {}
     assert read_config(write(tmp_path, "epochs: 5.0")) == {"epochs": 5}
+    assert repr(read_config(write(tmp_path, "target: 1"))) == "{'target': 1.0}"
+
+
+def test_a_budget_without_its_unit_is_refused_in_a_file_as_on_the_command_line(tmp_path):
+    with pytest.raises(ConfigError, match="--budget is 8; it has to be a time with its unit"):
+        resolve_config({}, write(tmp_path, "budget: 8"))
+    assert resolve_config({}, write(tmp_path, "budget: 8h")).budget == "8h"
+
+
+def test_a_fitness_to_stop_at_is_a_number(tmp_path):
+    with pytest.raises(ConfigError, match=r"target in .* is 'high'; expected a number"):
+        read_config(write(tmp_path, "target: high"))
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,25 @@ def test_the_time_left_is_the_mean_time_of_this_run_times_what_is_to_do():
     assert pace.left_s(Standing(complete=50)) == 0
 
 
+def test_the_time_left_is_never_more_than_the_run_may_still_take():
+    now = 100.0
+    pace = Pace(replace(opened(generations=50), seconds=60), clock=lambda: now)
+    now = 110.0
+    assert pace.left_s(Standing(complete=1)) == 50
+    assert pace.left_s(Standing(complete=40)) == pytest.approx(2.5)
+    now = 170.0
+    assert pace.left_s(Standing(complete=2)) == 0
+
+
+@pytest.mark.parametrize("watcher", [PlainLines, LivePanel])
+def test_what_may_end_the_study_early_is_told_when_it_opens(watcher):
+    console = Console(file=io.StringIO(), width=80)
+    told = watcher(console)
+    told.opened(replace(opened(), earlier="after 8h of this run"))
+    told.ended(ended(None))
+    assert "\nends earlier after 8h of this run\n" in console.file.getvalue()
+
+
 def summary(hyp):
     console = Console(file=io.StringIO(), width=80)
     say_summary(console, ended(hyp))

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sqlite3
 import statistics
+import time
 from contextlib import closing
 
 import optuna
@@ -140,6 +141,46 @@ def test_the_resolved_configuration_repeats_the_study_and_under_another_name_mak
     assert len(world.trials()) == 4
     assert hyps(world.trials()) == hyps(world.trials("equal"))
     assert not (world.folder / "elsewhere" / "runs").exists()
+
+
+def test_a_run_begins_no_trial_after_its_time_and_the_next_run_has_as_much_again(world):
+    world.run("--generations", "2")
+    for _ in range(2):
+        began = time.monotonic()
+        result = world.run("--generations", "100000", "--budget", "1.5s")
+        assert result.exit_code == 0, result.output
+        assert time.monotonic() - began >= 1.5
+        assert "the 1.5s of this run are over" in result.output
+        assert "ends earlier after 1.5s of this run\n" in result.output
+    assert all(trial.state.is_finished() and "lost" not in trial.user_attrs for trial in world.trials())
+
+
+def test_a_run_without_time_for_one_trial_has_no_result(world):
+    result = world.run("--budget", "0.001s")
+    assert result.exit_code == 1
+    assert "no trial completed: the 0.001s of this run are over" in result.stderr
+
+
+def test_a_target_that_is_reached_ends_the_study_for_good(world):
+    for _ in range(2):
+        result = world.run(
+            *("--generations", "200", "--base-seeds", "1", "--seed", "3", "--sampler", "random", "--target", "0.45")
+        )
+        assert result.exit_code == 0, result.output
+        assert "the target of 0.45 is reached: 0." in result.output
+    base, *others, last = [trial.value for trial in world.trials() if trial.state.name == "COMPLETE"]
+    assert last >= 0.45 > max(base, *others, 0)
+
+
+def test_patience_ends_a_resumed_study_where_it_ends_one_that_never_stopped(world):
+    settings = {"base_seeds": 3, "patience": 6, "pruner": "none"}
+    world.evolve_in_python(study="whole", generations=100, **settings)
+    for generations in (2, 5, 9, 100, 100):
+        world.evolve_in_python(study="pieces", generations=generations, **settings)
+    whole, pieces = world.trials("whole"), world.trials("pieces")
+    assert 9 <= len(whole) < 100
+    assert hyps(pieces) == hyps(whole)
+    assert [trial.values for trial in pieces] == [trial.values for trial in whole]
 
 
 def test_only_what_may_evolve_does(world):
