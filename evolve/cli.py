@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import evolve
-from evolve.config import OWN_DATA, ConfigError, EvolveConfig, mask_secrets, resolve_config
+from evolve.config import OWN_DATA, ConfigError, EvolveConfig, key_of, mask_secrets, resolve_config
 from evolve.standing import NoResult
 from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
 from trainer import DataError, TrainerError
@@ -68,7 +68,7 @@ def setting(name: str, text: str, *aliases: str, **more: Any) -> Decorator:
         more = {"is_flag": True, "flag_value": True, "type": bool, **more}
     else:
         more = {"type": int if isinstance(default, int) else str, **more}
-    return click.option(f"--{name.replace('_', '-')}", *aliases, name, default=None, help=text + shown, **more)
+    return click.option(f"--{key_of(name).replace('_', '-')}", *aliases, name, default=None, help=text + shown, **more)
 
 
 def together(*options: Decorator) -> Decorator:
@@ -84,6 +84,10 @@ def together(*options: Decorator) -> Decorator:
 
 def _names(_ctx: click.Context, _option: click.Parameter, text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _several(_ctx: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...] | None:
+    return given or None
 
 
 def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, Value] | None:
@@ -124,6 +128,14 @@ fitness_option = setting("fitness", "The one number: weights of precision, recal
 space_options = together(
     setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file."),
     setting("hyp", "The base that evolution starts from: a hyp file.", metavar="FILE"),
+    setting(
+        "from_",
+        "Take over what is known: an earlier study, a hyp.yaml, evolve.txt, evolve.csv or tune_results.ndjson; "
+        "may be repeated.",
+        metavar="STUDY|FILE",
+        multiple=True,
+        callback=_several,
+    ),
     setting("freeze", "Hyps that keep their default: names with commas between.", metavar="NAMES", callback=_names),
     setting("only", "The only hyps that may vary: names with commas between.", metavar="NAMES", callback=_names),
     setting("set", "Give a hyp a fixed value; may be repeated.", metavar="NAME=VALUE", multiple=True, callback=_values),

@@ -31,7 +31,7 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class EvolveConfig:
-    """Everything that `evolve run` can be told. Its fields' names are the keys of evolve.yaml and the flags.
+    """Everything that `evolve run` can be told. Its fields are the keys of evolve.yaml and the flags (see `key_of`).
 
     While they are not given, `model`, `imgsz` and `study` depend on the data: `complete` fills them in.
     """
@@ -68,6 +68,7 @@ class EvolveConfig:
     trainer: str = "detection"
     space: str = "detection"
     hyp: str | None = None
+    from_: tuple[str, ...] = ()
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     set: Mapping[str, Value] = field(default_factory=dict)
@@ -96,6 +97,8 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
     if config.bucket and MASK in config.bucket:
         raise ConfigError(f"the bucket in {path} lacks its password: give the URL with --bucket")
+    if any(MASK in source for source in config.from_):
+        raise ConfigError(f"a source in {path} lacks its password: give its URL with --from")
     return complete(config)
 
 
@@ -114,6 +117,7 @@ def complete(config: EvolveConfig) -> EvolveConfig:
         weights=_absolute(config.weights) if config.weights else "",
         space=_absolute(config.space),
         hyp=_absolute(config.hyp) if config.hyp else None,
+        from_=tuple(map(_absolute, config.from_)),
         runs=str(Path(config.runs).absolute()),
     )
     config = dataclasses.replace(config, study=config.study or _name_after(config.data))
@@ -123,7 +127,14 @@ def complete(config: EvolveConfig) -> EvolveConfig:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys of a configuration file, each of its field's type. Raises ConfigError for a wrong key or value."""
-    return read_settings(path, get_type_hints(EvolveConfig))
+    types = get_type_hints(EvolveConfig)
+    read = read_settings(path, {key_of(name): kind for name, kind in types.items()})
+    return {name: read[key_of(name)] for name in types if key_of(name) in read}
+
+
+def key_of(name: str) -> str:
+    """The key in evolve.yaml of a field, whose name may be a word of Python: 'from' of `from_`."""
+    return name.removesuffix("_")
 
 
 def read_settings(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +157,8 @@ def read_settings(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
 
 def dump_config(config: EvolveConfig) -> str:
     """The configuration as YAML that `read_config` takes back; a password in the storage's URL is masked."""
-    content = {key: _plain(value) for key, value in vars(config).items() if value is not None}
+    content = {key_of(name): _plain(value) for name, value in vars(config).items() if value is not None}
+    content["from"] = [mask_secrets(source) for source in config.from_]
     header = "# What this study was asked for. `evolve run --config` with this file repeats it.\n"
     for key, flags in (("storage", "--storage or EVOLVE_STORAGE"), ("bucket", "--bucket")):
         if (url := getattr(config, key)) is not None and (masked := mask_secrets(url)) != url:

@@ -22,6 +22,7 @@ from evolve.paths import RunPaths
 from evolve.records import Records, train_command
 from evolve.standing import NoResult, Standing
 from evolve.training import check_understood, process_trainer
+from evolve.warm_start import offer_of, read_sources, take_over
 from evolve.watcher import Ended, Opened, Silence, Uploading, Watcher
 from search_spaces import Space
 from studies import (
@@ -51,6 +52,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     space = space_of(config)
     fitness = Fitness.parse(config.fitness)
     paths = RunPaths(Path(config.runs) / config.study)
+    sources = read_sources(config)
     watcher = watcher_with_uploads(watcher or Silence(), config, paths)
     trainer = process_trainer(config, paths.worker_log)
     with (
@@ -66,7 +68,9 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         storage = storage_of(config, paths, space)
         pinned = without_effect(config, storage, space, prepared)
         space = pin(space, pinned)
+        offers = [offer_of(source, space, config.trainer) for source in sources]
         study = open_resumable(config, storage, space, identity_of(config, space, fitness, prepared, pinned))
+        taken = [take_over(study, offer, space, config.trainer) for offer in offers]
         config = replace(config, base_seeds=base_seeds_of(study))
         write_atomically(paths.config, dump_config(config))
         records = Records(study, space, config, paths, watcher, pinned)
@@ -74,7 +78,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         standing = standing_of(study, space)
         budget = budget_of(config)
         loop = Loop(study, space, objective, records, budget, standing, began)
-        told = prepared.summary, standing, pinned, budget.earlier, budget.seconds
+        told = prepared.summary, standing, pinned, budget.earlier, budget.seconds, taken
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
         for warning in prepared.warnings:
             watcher.warned(warning)

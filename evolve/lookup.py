@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna import Study
 
 from evolve.config import MASK, ConfigError, did_you_mean, read_config
 from evolve.paths import RunPaths
@@ -17,9 +19,12 @@ from studies.study import BASE, IDENTITY
 
 @dataclass(frozen=True)
 class Found:
-    """A stored study: the hyp that it began with, and the best one (None while no trial has completed)."""
+    """A stored study: its space, the hyp that it began with, and the best one (None while no trial has completed)."""
 
     paths: RunPaths
+    study: Study
+    identity: Mapping[str, Any]
+    space: Space
     base: Hyp
     best: BestHyp | None
 
@@ -45,7 +50,8 @@ def find_study(name: str | None, runs: Path, storage: str | None = None) -> Foun
         noted = study.user_attrs
         if IDENTITY not in noted:
             raise StudyError(f"the study {study_name} was not made by evolve, or its making was cut short")
-        return Found(paths, noted[BASE], best_of(study, Space.from_dict(noted[IDENTITY]["space"])))
+        space = Space.from_dict(noted[IDENTITY]["space"])
+        return Found(paths, study, noted[IDENTITY], space, noted[BASE], best_of(study, space))
 
 
 def _folder(name: str | None, runs: Path) -> Path:

@@ -13,7 +13,19 @@ from evolve.tables import show_value
 from search_spaces import Space
 from studies import best_of, noise_floor, trials_of
 from studies.noise import by_hyp, value_of
-from studies.study import EPOCHS, FAILURE, METRICS, PARENTS, REPEAT_OF, SEED, counts, generations, hyp_of, is_base
+from studies.study import (
+    EPOCHS,
+    FAILURE,
+    METRICS,
+    PARENTS,
+    REPEAT_OF,
+    SEED,
+    SOURCE,
+    counts,
+    generations,
+    hyp_of,
+    is_base,
+)
 
 
 def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
@@ -81,4 +93,5 @@ def change_of(study: Study, space: Space, number: int) -> str:
     if not moved:
         return "nothing"
     most = max(moved, key=lambda p: abs(p.to_unit(hyp[p.name]) - p.to_unit(parent[p.name])))
-    return f"{most.name} {show_value(parent[most.name])} -> {show_value(hyp[most.name])}"
+    source = f" ({trial.user_attrs[SOURCE]})" if SOURCE in trial.user_attrs else ""
+    return f"{most.name} {show_value(parent[most.name])} -> {show_value(hyp[most.name])}{source}"

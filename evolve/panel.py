@@ -67,6 +67,8 @@ class PlainLines:
             self._say(f"ends earlier {opened.earlier}")
         if opened.pinned:
             self._say(say_pinned(opened.pinned))
+        for line in opened.taken:
+            self._say(line)
         if opened.standing.finished:
             self._say(f"resumed: {opened.standing.finished} of {opened.generations} generations are already done")
 
@@ -115,6 +117,8 @@ class LivePanel:
             self._console.print(Text(f"ends earlier {opened.earlier}"))
         if opened.pinned:
             self._console.print(Text(say_pinned(opened.pinned)))
+        for line in opened.taken:
+            self._console.print(Text(line))
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 

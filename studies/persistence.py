@@ -40,7 +40,7 @@ STALE_S = 60  # a temporary file of that age was left by a process that was kill
 METRIC_NAMES = ("precision", "recall", "map50", "map50_95")
 NOT_CONFIRMED = "Not confirmed: the best of many noisy trainings looks better than it is."
 COST_NAMES = ("latency_ms", "params")
-_TRIAL_COLUMNS = ("trial", "generation", "state", "fitness", "epochs", *METRIC_NAMES, "seconds", "parents", "operator")
+TRIAL_COLUMNS = ("trial", "generation", "state", "fitness", "epochs", *METRIC_NAMES, "seconds", "parents", "operator")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def rewrite_csv(path: Path, study: Study, space: Space) -> None:
     trials = trials_of(study)
     found, costs = generations(trials), costs_told(study)
     rows = [_row(trial, found[trial.number], space, costs) for trial in trials if counts(trial)]
-    write_atomically(path, _csv([[*_TRIAL_COLUMNS, *costs, *space.order], *rows]))
+    write_atomically(path, _csv([[*TRIAL_COLUMNS, *costs, *space.order], *rows]))
 
 
 def append_row(path: Path, study: Study, trial: Trial | FrozenTrial, space: Space) -> None:

@@ -52,14 +52,17 @@ LOST = "lost"  # why; the trial does not count, its hyp was queued again
 RETRY_OF = "retry_of"  # number of the lost trial
 BASE = "base"  # True where the base is trained, under whatever seed (and of a study: the hyp that it starts from)
 REPEAT_OF = "repeat_of"  # number of an earlier trial, whose hyp this one trains again under another seed
-KNOWN = "known"  # where the result was taken over from: an earlier study or a file; nothing was trained here
+KNOWN = (
+    "known"  # where the result was taken over from, in words: nothing was trained here, and the trial counts nowhere
+)
+SOURCE = "source"  # where the queued hyp was taken from, in words
 
 # user attributes of a study
 IDENTITY = "identity"  # what must be the same for its trials to be comparable; written last, once all else is set up
 CREATED_WITH = "created_with"  # version
 NOISE = "noise"  # {sd, degrees}: the noise floor as it is now, for people; code takes it from the trials
 
-INHERITED = (BASE, REPEAT_OF, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
+INHERITED = (BASE, REPEAT_OF, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
 
 GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
 SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created
@@ -127,13 +130,18 @@ def hyp_of(trial: FrozenTrial) -> dict[str, Value]:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether the trial has finished (COMPLETE, PRUNED or FAIL) and was not lost."""
-    return trial.state.is_finished() and not is_lost(trial)
+    """Whether the trial has finished here (COMPLETE, PRUNED or FAIL) and was not lost."""
+    return trial.state.is_finished() and not is_lost(trial) and not is_known(trial)
 
 
 def is_lost(trial: FrozenTrial) -> bool:
     """Whether its process ended before it did; the hyp lives on in its retry."""
     return trial.state == TrialState.FAIL and LOST in trial.user_attrs
+
+
+def is_known(trial: FrozenTrial) -> bool:
+    """Whether its result was taken over from an earlier study."""
+    return KNOWN in trial.user_attrs
 
 
 def finished(study: Study) -> int:
@@ -153,18 +161,16 @@ def base_seeds_of(study: Study) -> int:
 def generations(trials: Sequence[FrozenTrial]) -> list[int]:
     """The generation of each trial; `trials` are all of a study from number 0 on.
 
-    A trial's generation is its number minus the number of retries before it; a retry has that of the trial it retries.
-    So every generation is had by one trial that is not lost, and what happens later changes none.
+    A trial's generation is its number minus the number of retries and known trials before it; a retry has that of the
+    trial it retries. So every generation is had by one trial that was trained here and is not lost, and what happens
+    later changes none. (A known trial has that of the next one to be trained, which says nothing.)
     """
     found: list[int] = []
-    retries = 0
+    aside = 0
     for trial in trials:
         retried = trial.user_attrs.get(RETRY_OF)
-        if retried is None:
-            found.append(trial.number - retries)
-        else:
-            found.append(found[retried])
-            retries += 1
+        found.append(trial.number - aside if retried is None else found[retried])
+        aside += retried is not None or is_known(trial)
     return found
 
 
@@ -256,7 +262,7 @@ def _set_up(
 
 def _check_same(study: Study, asked: Mapping[str, Any], goals: Mapping[str, Direction]) -> None:
     recorded = {**study.user_attrs[IDENTITY], **_described(goals_of(study))}
-    found = list(_differences(recorded, {**asked, **_described(goals)}))
+    found = list(differences(recorded, {**asked, **_described(goals)}))
     if not found:
         return
     shown = "; ".join(found[:SHOWN_DIFFERENCES])
@@ -274,11 +280,11 @@ def _described(goals: Mapping[str, Direction]) -> dict[str, str]:
     return {"goals": ", ".join(f"{direction} {name}" for name, direction in goals.items())}
 
 
-def _differences(recorded: Any, asked: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """A phrase for each leaf in which two JSON values differ."""
+def differences(recorded: Any, asked: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    """A phrase for each leaf in which two JSON values differ: 'epochs is 10 there, 30 here'."""
     if isinstance(recorded, Mapping) and isinstance(asked, Mapping):
         for key in {**recorded, **asked}:
-            yield from _differences(recorded.get(key, _Nothing), asked.get(key, _Nothing), (*path, key))
+            yield from differences(recorded.get(key, _Nothing), asked.get(key, _Nothing), (*path, key))
     elif recorded != asked:
         label = ".".join(path).replace("space.hyps.", "space: ")
         yield f"{label} is {_shown(recorded)} there, {_shown(asked)} here"

@@ -6,7 +6,7 @@ import time
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from small_study import (
     attrs,
     exit_code,
@@ -24,6 +24,7 @@ from studies import (
     SAMPLERS,
     StudyError,
     abandon,
+    best_of,
     claim,
     finished,
     generation_of,
@@ -32,7 +33,7 @@ from studies import (
     suggest,
     trials_of,
 )
-from studies.study import REPEAT_OF, base_seeds_of, counts, generations, hyp_of
+from studies.study import KNOWN, REPEAT_OF, base_seeds_of, counts, generations, hyp_of
 from studies.worker import is_alive, this_worker
 
 
@@ -272,6 +273,30 @@ def test_lost_and_unfinished_trials_do_not_count(space):
     assert finished(study) == 5
     study.tell(study.ask(), state=TrialState.FAIL)
     assert finished(study) == 6
+
+
+def test_known_trials_take_no_generation_and_count_for_nothing_wherever_they_stand(space):
+    """Beside them, seven trials are trained, one of them twice, as it was lost."""
+    study = open_small("memory:", space)
+    for total in (1, 3, 7):
+        run(study, space, total)
+        known = {**trials_of(study)[0].params, "degrees": float(total)}
+        study.add_trial(
+            create_trial(
+                value=9.0,
+                params=known,
+                distributions=trials_of(study)[0].distributions,
+                user_attrs={KNOWN: f"trial {total} of another study"},
+            )
+        )
+        if total == 3:
+            abandon(study, study.ask(), "killed")
+    trials = trials_of(study)
+    found = generations(trials)
+    trained = [trial.number for trial in trials if counts(trial)]
+    assert len(trials) == 7 + 3 + 1
+    assert ([found[number] for number in trained], finished(study)) == ([0, 1, 2, 3, 4, 5, 6], 7)
+    assert best_of(study, space).fitness < 9
 
 
 def test_what_has_finished_cannot_be_abandoned(space):

@@ -69,6 +69,16 @@ def complete(hyp: Hyp) -> dict[str, float]:
     return {**asdict(Recipe.from_hyp(hyp)), **unread}
 
 
+def adopt(hyp: Hyp) -> dict[str, float]:
+    """What a hyp of any YOLO trainer says to this core: `translate` of the names that mean the same here.
+
+    What is not known here is left out. So are the weights of Ultralytics' losses, told by their `dfl`: these are other
+    losses on another scale, and its `cls_pw` is a power of the classes' frequencies.
+    """
+    other = {"box", "cls", "cls_pw"} if "dfl" in hyp else set()
+    return translate({name: value for name, value in hyp.items() if name in HYPS - other})
+
+
 def check_value(name: str, value: Value) -> float:
     """The value of a hyp as a float, or TrainerError."""
     if name not in HYPS:
