@@ -157,7 +157,7 @@ study_options = together(
         type=int,
     ),
     setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ..."),
-    setting("pruner", "What stops hopeless trials: asha, median, none, ..."),
+    setting("pruner", "What stops hopeless trials: evolve, asha, median, none, ..."),
     fitness_option,
     setting("max_failures", "Failed trials in a row that end the study."),
     setting("study", "Name of the study and of its run folder.  [default: the name of the data]"),

@@ -73,7 +73,7 @@ class EvolveConfig:
     only: tuple[str, ...] = ()
     set: Mapping[str, Value] = field(default_factory=dict)
     sampler: str = "genetic"
-    pruner: str = "asha"
+    pruner: str = "evolve"
     study: str = ""
     runs: str = "runs"
     storage: str | None = None

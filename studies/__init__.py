@@ -13,7 +13,7 @@ from studies.persistence import (
     save_front,
     write_atomically,
 )
-from studies.pruner import PRUNERS, AshaPruner, build_pruner
+from studies.pruner import PRUNERS, AshaPruner, EvolvePruner, build_pruner
 from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
 from studies.storage import make_durable, open_storage, sqlite_url, storage_errors
 from studies.study import abandon, claim, finished, generation_of, open_study, requeue_lost, trials_of
@@ -23,6 +23,7 @@ __all__ = [
     "SAMPLERS",
     "AshaPruner",
     "BestHyp",
+    "EvolvePruner",
     "GeneticSampler",
     "NoiseFloor",
     "Score",

@@ -1,11 +1,12 @@
-"""When a trial is hopeless: asynchronous successive halving over epochs, and Optuna's own pruners by name."""
+"""When a trial is hopeless: our own rule, asynchronous successive halving, and Optuna's pruners by name."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from optuna import Study, pruners
 from optuna.exceptions import ExperimentalWarning
@@ -15,9 +16,93 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import did_you_mean
 from studies.errors import StudyError
-from studies.study import is_base
+from studies.study import REPEAT_OF, is_base, trials_of
 
 FIRST_RUNG = 0.1  # of the epochs: what is seen before says little about the end
+
+
+@dataclass(frozen=True)
+class EvolvePruner(BasePruner):
+    """Stops a trial once neither its rank at this epoch nor what the best were at this epoch speaks for it.
+
+    It is asked after every epoch from a tenth of the training on, never within the warm-up. A trial goes on
+
+    - while fewer than `startup` rivals have ended: there is nothing to learn from yet;
+    - if it is among the best `share` of its rivals, until `plateau` of the epochs are over; after that the share falls
+      with the square of the epoch. Rivals that were stopped earlier count as worse. Two may always go on;
+    - if one of the `elite` best rivals was no better at this epoch: where early epochs tell nothing of the end, the
+      best were low there, too, and nobody is stopped by chance;
+    - if less than the noise floor at this epoch parts it from either: what the same hyp differs by from seed to seed.
+
+    Rivals are the last `history` trials that ended or are older, so that a population that gets better is compared with
+    what it is now, a decision costs the same in a study of any length, and a resumed study decides alike. Failed trials
+    are none, their values may be those of a divergence. Values are means over the last twentieth of the epochs. Ties
+    stay. What is at 0 where most rivals are above it is stopped at once, from the third trial on.
+
+    Never stopped: the base and whatever trains an earlier hyp again, as they measure the noise.
+    """
+
+    epochs: int
+    warmup_epochs: float = 0
+    share: float = 0.25
+    plateau: float = 0.3
+    elite: int = 3
+    startup: int = 5
+    history: int = 75
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch that may end a trial."""
+        return max(1, round(FIRST_RUNG * self.epochs), math.ceil(self.warmup_epochs))
+
+    def share_at(self, epoch: int) -> float:
+        """Of which share of its rivals a trial must be after that epoch, whatever else speaks for it."""
+        return self.share * min(1.0, self.plateau * self.epochs / epoch) ** 2
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        epoch = trial.last_step
+        if epoch is None or not self.first_epoch <= epoch < self.epochs or _is_spared(trial):
+            return False
+        trials = trials_of(study)
+        sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        rivals = list(islice((other for other in reversed(trials) if _competes(other, trial)), self.history))
+        at_epoch = {rival.number: sign * self._value(rival, epoch) for rival in rivals if _reached(rival, epoch)}
+        own = sign * self._value(trial, epoch)
+        if own == 0 and len(at_epoch) > 1 and sum(value > 0 for value in at_epoch.values()) > len(at_epoch) / 2:
+            return True
+        if sum(rival.state.is_finished() for rival in rivals) < self.startup:
+            return False
+        own += self._noise(trials, epoch)
+        room = max(2, self.share_at(epoch) * (len(rivals) + 1))
+        if sum(value > own for value in at_epoch.values()) < room and not math.isnan(own):
+            return False
+        complete = [rival for rival in rivals if rival.state == TrialState.COMPLETE and rival.number in at_epoch]
+        elite = sorted(complete, key=lambda rival: -sign * (rival.value or 0.0))[: self.elite]
+        return not any(own >= at_epoch[rival.number] for rival in elite)
+
+    def _value(self, trial: FrozenTrial, epoch: int) -> float:
+        """The mean of the last reports up to that epoch, without those from within the warm-up; NaN if there is none."""
+        values = trial.intermediate_values
+        steps = (step for step in range(epoch, math.ceil(self.warmup_epochs) - 1, -1) if step in values)
+        last = [values[step] for step in islice(steps, max(1, round(self.epochs / 20)))]
+        return sum(last) / len(last) if last else math.nan
+
+    def _noise(self, trials: Sequence[FrozenTrial], epoch: int) -> float:
+        """The standard deviation at that epoch within hyps that were trained again, pooled; 0 where none was.
+
+        Looks at the first and the last trials only: the base is trained again at the start, others now and then.
+        """
+        groups: dict[int, dict[int, float]] = {}
+        for trial in {trial.number: trial for trial in (*trials[: self.history], *trials[-self.history :])}.values():
+            first = 0 if is_base(trial) else trial.user_attrs.get(REPEAT_OF)
+            if first is not None:
+                for one in (trials[first], trial):
+                    if one.state == TrialState.COMPLETE and _reached(one, epoch):
+                        groups.setdefault(first, {})[one.number] = self._value(one, epoch)
+        several = [list(group.values()) for group in groups.values() if len(group) > 1]
+        degrees = sum(len(values) - 1 for values in several)
+        squares = math.fsum((value - sum(values) / len(values)) ** 2 for values in several for value in values)
+        return math.sqrt(squares / degrees) if degrees else 0.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +115,7 @@ class AshaPruner(BasePruner):
     stay, and while fewer than `min_competitors` trials (itself among them) have reached a rung, all stay. Optuna's rule
     prunes from the second trial on, before there is anything to compare with.
 
-    The base is never pruned: everything is measured against it. Failed trials are no competitors, their values may be
+    The base is never pruned, nor what trains a hyp again: others are measured against these. Failed trials are no competitors, their values may be
     those of a divergence. Running ones are if they are older, so that with one worker a decision depends on nothing but
     what was there when the trial began, and a resumed study decides alike.
     """
@@ -47,7 +132,7 @@ class AshaPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         rung = self._rung_just_reached(trial)
-        if rung is None or is_base(trial):
+        if rung is None or _is_spared(trial):
             return False
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         own = sign * self._smoothed(trial, rung)
@@ -95,25 +180,27 @@ def rungs(epochs: int, warmup_epochs: float = 0, eta: int = 2) -> tuple[int, ...
 
 @dataclass(frozen=True)
 class Sparing(BasePruner):
-    """Another pruner that spares the base, and whatever has reached the last epoch."""
+    """Another pruner that spares the base, what trains a hyp again, and whatever has reached the last epoch."""
 
     pruner: BasePruner
     epochs: int
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         last = trial.last_step
-        return last is not None and last < self.epochs and not is_base(trial) and self.pruner.prune(study, trial)
+        return last is not None and last < self.epochs and not _is_spared(trial) and self.pruner.prune(study, trial)
 
 
 def build_pruner(name: str, *, epochs: int, warmup_epochs: float = 0) -> BasePruner:
     """The pruner of that name, with arguments that suit trainings of so many epochs.
 
-    "asha" is the one to use; "none" (or "nop") lets every trial end; the others are Optuna's, which spare the base here
+    "evolve" is the one to use; "asha" is the plain rule of rungs; "none" (or "nop") lets every trial end; the others are Optuna's, which spare the base here
     as well. "threshold" stops what has found nothing after half of the epochs: a fitness below 0.001. Raises StudyError
     for an unknown name.
     """
     if name not in PRUNERS:
         raise StudyError(f"unknown pruner {name!r}{did_you_mean(name, PRUNERS)}; known: {', '.join(PRUNERS)}")
+    if name == "evolve":
+        return EvolvePruner(epochs, warmup_epochs)
     if name == "asha":
         return AshaPruner(epochs, warmup_epochs)
     if name in ("none", "nop"):
@@ -136,7 +223,12 @@ _STOCK: Mapping[str, Callable[[int, int], BasePruner]] = {  # of the first epoch
     "hyperband": lambda first, epochs: pruners.HyperbandPruner(first, max_resource=epochs, reduction_factor=3),
     "threshold": lambda first, epochs: pruners.ThresholdPruner(lower=1e-3, n_warmup_steps=max(first, epochs // 2)),
 }
-PRUNERS = ("asha", "none", "nop", *_STOCK)
+PRUNERS = ("evolve", "asha", "none", "nop", *_STOCK)
+
+
+def _is_spared(trial: FrozenTrial) -> bool:
+    """Whether the trial shows how far one hyp differs from training to training, for which it has to end."""
+    return is_base(trial) or REPEAT_OF in trial.user_attrs
 
 
 def _competes(other: FrozenTrial, trial: FrozenTrial) -> bool:

@@ -31,7 +31,7 @@ def open_small(
     space: Space,
     *,
     sampler: str = "genetic",
-    pruner: str = "asha",
+    pruner: str = "evolve",
     seed: int = 7,
     base_seeds: int = 1,
     exclusive: bool = True,

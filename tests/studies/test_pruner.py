@@ -7,7 +7,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from studies import PRUNERS, AshaPruner, StudyError, build_pruner
+from studies import PRUNERS, AshaPruner, EvolvePruner, StudyError, build_pruner
 from studies.pruner import rungs
 
 NEVER = None
@@ -31,10 +31,10 @@ def test_rungs_begin_at_a_tenth_but_not_within_the_warm_up_and_double(epochs, wa
     assert rungs(epochs, warmup_epochs) == expected
 
 
-def study_of(*curves, direction="maximize", state=TrialState.COMPLETE):
+def study_of(*curves, base=0.5, direction="maximize", state=TrialState.COMPLETE):
     """A study whose trial 0 is the base at 0.5 throughout, and whose others have these curves."""
     study = optuna.create_study(study_name="curves", direction=direction)  # Hyperband picks brackets by the name too
-    for curve in ([0.5] * 8, *curves):
+    for curve in ([base] * 8, *curves):
         study.add_trial(trial_of(curve, state))
     return study
 
@@ -123,9 +123,9 @@ def test_a_trainer_that_leaves_epochs_out_is_judged_at_its_first_report_past_a_r
     assert verdicts == {3: False, 6: True, 7: False}
 
 
-@pytest.mark.parametrize("privilege", [{"base": True}, {"base": True, "retry_of": 0}])
+@pytest.mark.parametrize("privilege", [{"base": True}, {"base": True, "retry_of": 0}, {"repeat_of": 3}])
 @pytest.mark.parametrize("name", PRUNERS)
-def test_the_base_and_its_retry_are_never_pruned(name, privilege):
+def test_the_base_and_what_trains_a_hyp_again_are_never_pruned(name, privilege):
     study = study_of(*(flat(0.9, 12) for _ in range(12)))
     pruner = build_pruner(name, epochs=12)
     assert pruned_at(study, [0.2, *flat(0.0, 11)], pruner, **privilege) is NEVER
@@ -139,7 +139,7 @@ def test_every_pruner_stops_what_is_hopeless_but_not_what_is_best(name):
         trial = pruned_at(study, flat(0.0, 12), build_pruner(name, epochs=12))
         if trial is not NEVER:
             break
-    assert trial in range(2, 12)
+    assert trial in range(1, 12)
 
 
 def test_patience_stops_what_no_longer_improves_and_is_below_the_median():
@@ -161,15 +161,103 @@ def test_failed_and_younger_trials_are_no_competitors():
     assert [trial.should_prune() for trial in (older, younger, youngest)] == [False, True, True]
 
 
+def low_base(*curves, **options):
+    """A study whose base is at 0.01 throughout."""
+    return study_of(*curves, base=0.01, **options)
+
+
+def evolve_pruner(**options):
+    """Asks from epoch 1 of 8 on; the share is its own until epoch 2, a quarter of it at epoch 4."""
+    return EvolvePruner(8, **{"plateau": 0.25, **options})
+
+
+def rising(*ends):
+    """Curves that rise evenly to these ends, so that every epoch ranks them alike."""
+    return [[end * epoch / 8 for epoch in range(1, 9)] for end in ends]
+
+
+@pytest.mark.parametrize(
+    ("others", "curve", "expected"),
+    [
+        (rising(0.1, 0.2, 0.3), flat(0.0), 1),  # at 0 where others are not
+        (rising(0.1, 0.2, 0.3), rising(0.005)[0], NEVER),  # four with the base: nothing to learn from yet
+        ([flat(0.0), flat(0.0)], flat(0.0), NEVER),  # most others are at 0, too
+        (rising(*[0.1] * 9, 0.9), rising(0.5)[0], NEVER),  # among the best two
+        (rising(0.9, 0.8, 0.7, 0.6), rising(0.55)[0], 1),  # behind the three best, with more than two before it
+        (rising(0.9, 0.8, 0.7, 0.6), rising(0.7)[0], NEVER),  # ties stay
+        (rising(0.9, 0.8, 0.7, *[0.1] * 9), rising(0.65)[0], 3),  # fourth of 14: in the best quarter until epoch 2
+        (rising(0.9, 0.8, 0.7, *[0.1] * 9), [*rising(0.65)[0][:2], *flat(0.9, 6)], NEVER),
+        ([*rising(0.9, 0.8), [0.0] * 4 + [0.7] * 4, *rising(0.6, 0.5)], rising(0.4)[0], 5),  # one of the best was low
+        (rising(0.9, 0.8, 0.7, 0.6), flat(math.nan), 1),
+        ([[*flat(math.nan, 7), 0.9]] * 5, rising(0.1)[0], NEVER),
+        (rising(0.9, 0.8, 0.7, 0.6), [0.9] * 7 + [0.0], NEVER),  # at the end there is nothing to save
+    ],
+)
+def test_a_trial_stays_in_the_best_share_or_while_it_is_no_worse_than_the_best_were(others, curve, expected):
+    assert pruned_at(low_base(*others), curve, evolve_pruner()) == expected
+
+
+def test_the_share_shrinks_with_the_square_of_the_epoch_once_its_plateau_is_over():
+    pruner = EvolvePruner(40, share=0.2, plateau=0.25)
+    assert [pruner.share_at(epoch) for epoch in (4, 10, 20, 40)] == pytest.approx([0.2, 0.2, 0.05, 0.0125])
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup_epochs", "first"), [(10, 0, 1), (10, 5 / 3, 2), (51, 0, 5), (30, 5, 5), (3, 0, 1), (3, 3, 3)]
+)
+def test_a_trial_may_end_from_a_tenth_of_its_epochs_on_but_not_within_the_warm_up(epochs, warmup_epochs, first):
+    pruner = EvolvePruner(epochs, warmup_epochs)
+    assert pruner.first_epoch == first
+    study = study_of(*[flat(0.6, epochs)] * 8)
+    assert pruned_at(study, flat(0.1, epochs), pruner) == (first if first < epochs else NEVER)
+
+
+def test_a_trial_that_was_stopped_counts_as_worse_at_every_later_epoch():
+    study = low_base(*rising(0.9, 0.8, 0.7))
+    for _ in range(8):
+        study.add_trial(trial_of([0.05], TrialState.PRUNED))
+    assert pruned_at(study, rising(0.65)[0], evolve_pruner(elite=0)) == 3  # fourth of 13: until epoch 2 these stay, then two
+    assert pruned_at(low_base(*rising(0.9, 0.8, 0.7, 0.6)), rising(0.65)[0], evolve_pruner(elite=0)) == 1
+
+
+def test_only_the_last_rivals_count():
+    study = study_of(*rising(*[0.9] * 6, *[0.3] * 6))
+    assert pruned_at(study, rising(0.5)[0], evolve_pruner()) == 1
+    assert pruned_at(study, rising(0.5)[0], evolve_pruner(history=6)) is NEVER
+
+
+def test_less_than_the_noise_between_equal_hyps_ends_no_trial():
+    study = low_base(*rising(0.9, 0.8, 0.7, 0.6))
+    assert pruned_at(study, rising(0.75)[0], evolve_pruner(elite=0)) == 1
+    study.add_trial(trial_of(rising(0.5)[0], repeat_of=4))  # of the one at 0.6: a standard deviation of 0.07
+    assert pruned_at(study, rising(0.75)[0], evolve_pruner(elite=0)) is NEVER
+    assert pruned_at(study, rising(0.5)[0], evolve_pruner(elite=0)) == 1
+
+
+def test_the_base_under_other_seeds_shows_the_noise():
+    study = study_of(*map(flat, (0.9, 0.8, 0.7, 0.6)))
+    assert pruned_at(study, flat(0.75), evolve_pruner(elite=0)) == 1
+    for end in (0.4, 0.6):  # the base itself is at 0.5
+        study.add_trial(trial_of(flat(end), base=True))
+    assert pruned_at(study, flat(0.75), evolve_pruner(elite=0)) is NEVER
+
+
+def test_where_less_is_better_our_rule_turns_round():
+    study = study_of(*rising(0.4, 0.3, 0.2, 0.1), direction="minimize")
+    assert pruned_at(study, rising(0.5)[0], evolve_pruner()) == 1
+    assert pruned_at(study, flat(0.0), evolve_pruner()) is NEVER  # 0 is the best there
+
+
 def test_an_unknown_pruner_is_refused_with_the_one_that_was_meant():
-    with pytest.raises(StudyError, match=r"unknown pruner 'ahsa' \(did you mean 'asha'\?\); known: asha, none"):
+    with pytest.raises(StudyError, match=r"unknown pruner 'ahsa' \(did you mean 'asha'\?\); known: evolve, asha, none"):
         build_pruner("ahsa", epochs=12)
 
 
-def test_pruning_is_quick_beside_10_000_trials():
+@pytest.mark.parametrize("rule", [AshaPruner, EvolvePruner])
+def test_pruning_is_quick_beside_10_000_trials(rule):
     study = optuna.create_study(direction="maximize")
     study.add_trials(trial_of([0.1, 0.2, 0.3, 0.4]) for _ in range(10_000))
-    pruner, trial = AshaPruner(epochs=40), trial_of([0.1] * 4, TrialState.PRUNED)
+    pruner, trial = rule(epochs=40), trial_of([0.05] * 4, TrialState.PRUNED)
     trial.number = 10_000
     start = time.perf_counter()
     assert pruner.prune(study, trial)
