@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,6 +222,21 @@ def test_a_step_that_is_done_is_not_done_again(tmp_path):
     for value in (1, 2):
         real.once(tmp_path / "a.json", lambda: {"value": value})  # noqa: B023
     assert json.loads((tmp_path / "a.json").read_text()) == {"value": 1}
+
+
+def test_a_real_search_is_trained_again_and_shown(tmp_path, monkeypatch, capsys):
+    toy = Path(__file__).parent / "trainer"
+    monkeypatch.setenv("PYTHONPATH", str(toy))
+    monkeypatch.syspath_prepend(toy)
+    space = tmp_path / "space.yaml"
+    space.write_text("lr0: {low: 1.0e-4, high: 0.5, default: 0.0005, log: true}\n")
+    command = ["--data", "points", "--trainer", "toy:ToyTrainer", "--space", str(space), "--generations", "3"]
+    command += ["--epochs", "2", "--seeds", "2", "--arms", "classic", "--results", str(tmp_path / "found")]
+    real.main(command)
+    base, classic = (line for line in capsys.readouterr().out.splitlines() if line.startswith("| points"))
+    assert base.split("|")[2].strip() == "base"
+    assert classic.split("|")[4].strip() == "3 (3 complete)"
+    assert classic.split("|")[7].strip()[0] in "+-"
 
 
 def test_a_mean_of_runs_has_its_interval():

@@ -33,7 +33,6 @@ from evolve.paths import RunPaths
 from evolve.training import mean_and_error
 from search_spaces import load_hyp, load_space
 from studies import write_atomically
-from trainer import TrainOptions
 
 BASE = "base"
 ARMS: Mapping[str, Sequence[str]] = {
@@ -42,10 +41,11 @@ ARMS: Mapping[str, Sequence[str]] = {
     "tpe-hyperband": ("--sampler", "tpe", "--pruner", "hyperband", "--base-seeds", "1"),
 }
 BUDGET_S = 1800
-ENDLESS = 100_000  # generations: time ends the search
+GENERATIONS = 100_000  # at most: time ends the search
 SEEDS, FIRST_SEED = 5, 1_000_000  # a trial's seed is its generation's: none is that high
 METRIC = "map50_95"
 SPLITS = ("val", "test")
+SETTINGS = ("data", "model", "imgsz", "epochs", "threads", "trainer", "space")  # of a search, as its flags are named
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -54,8 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--results", type=Path, required=True, metavar="FOLDER", help="keep what was run there")
     parser.add_argument("--arms", default=",".join(ARMS), help="default: %(default)s")
     parser.add_argument("--budget", type=int, default=BUDGET_S, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--generations", type=int, default=GENERATIONS, help="at most (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=EvolveConfig().epochs, help="of a trial (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help="fresh trainings (default: %(default)s)")
+    parser.add_argument("--trainer", default=EvolveConfig().trainer, help="default: %(default)s")
+    parser.add_argument("--space", default=EvolveConfig().space, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=EvolveConfig().threads, help="default: %(default)s")
     return parser
 
@@ -71,11 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for data in arguments.data or ("digits",):
         config = config_of(data, arguments)
         folder = (arguments.results / config.study).resolve()
-        options = dataclasses.replace(config.train_options(), final_split="test")
         for arm in (BASE, *arms):
             if arm != BASE:
                 once(folder / f"{arm}-search.json", lambda: search(folder, arm, config, arguments.budget))  # noqa: B023
-            once(folder / f"{arm}-again.json", lambda: train_again(folder, arm, options, seeds))  # noqa: B023
+            once(folder / f"{arm}-again.json", lambda: train_again(folder, arm, config, seeds))  # noqa: B023
     print_now("\n" + show(arguments.results))
     return 0
 
@@ -83,9 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def config_of(data: str, arguments: argparse.Namespace) -> EvolveConfig:
     """What the searches and trainings on this data have in common; '@160' behind it is the size of its pictures."""
     path, _, imgsz = data.partition("@")
-    return complete(
-        EvolveConfig(data=path, imgsz=int(imgsz) if imgsz else None, epochs=arguments.epochs, threads=arguments.threads)
-    )
+    given = {name: getattr(arguments, name) for name in ("epochs", "generations", "threads", "trainer", "space")}
+    return complete(EvolveConfig(data=path, imgsz=int(imgsz) if imgsz else None, **given))
 
 
 def once(file: Path, work: Callable[[], Mapping[str, Any]]) -> None:
@@ -98,13 +99,12 @@ def once(file: Path, work: Callable[[], Mapping[str, Any]]) -> None:
 def search(folder: Path, arm: str, config: EvolveConfig, budget_s: int) -> dict[str, Any]:
     """`evolve run` for so long; what an interrupted search has left is removed, since its time is not known."""
     shutil.rmtree(folder / arm, ignore_errors=True)
-    options = config.train_options()
-    settings = {"data": options.data, "model": options.model, "imgsz": options.imgsz, "epochs": options.epochs}
+    settings = {name: getattr(config, name) for name in SETTINGS}
     flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    study = SmallStudy(folder, arm, [*flags, "--threads", str(options.threads), "--budget", f"{budget_s}s", *ARMS[arm]])
+    study = SmallStudy(folder, arm, [*flags, "--budget", f"{budget_s}s", *ARMS[arm]])
     began = time.monotonic()
     try:
-        study.run(ENDLESS)
+        study.run(config.generations)
     finally:
         study.close()
     stored = study.read()
@@ -117,10 +117,11 @@ def search(folder: Path, arm: str, config: EvolveConfig, budget_s: int) -> dict[
     }
 
 
-def train_again(folder: Path, arm: str, options: TrainOptions, seeds: Sequence[int]) -> dict[str, Any]:
+def train_again(folder: Path, arm: str, config: EvolveConfig, seeds: Sequence[int]) -> dict[str, Any]:
     """The arm's best hyp with fresh seeds: what each of them scores at the end, by split."""
-    hyp = load_space("detection").defaults() if arm == BASE else load_hyp(RunPaths(folder / arm).best_hyp)
-    [trained] = train_arms([Arm(arm, hyp, options)], seeds)
+    hyp = load_space(config.space).defaults() if arm == BASE else load_hyp(RunPaths(folder / arm).best_hyp)
+    options = dataclasses.replace(config.train_options(), final_split="test")
+    [trained] = train_arms([Arm(arm, hyp, options)], seeds, trainer=config.trainer)
     final = [run[-1].final.get(METRIC) for run in trained.runs]
     return {
         "seeds": list(seeds),
