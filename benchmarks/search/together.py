@@ -31,7 +31,7 @@ from benchmarks.search.results import Found, Results, Run, interval, run_all
 from benchmarks.search.rivals import RIVALS, Arm
 from benchmarks.search.sampler import QUICK_SEEDS, SEEDS, lcbench, new_study, own_choice
 from search_spaces import Hyp
-from studies import PRUNERS, build_pruner, suggest
+from studies import build_pruner, suggest
 
 AT = (10, 30, 60)  # full trainings
 CLASSIC, CLASSIC_TRAININGS = "yolo", 300
@@ -48,7 +48,7 @@ class Pair:
 
 
 def _ours() -> BasePruner:
-    return build_pruner("evolve" if "evolve" in PRUNERS else "asha", epochs=EPOCHS)
+    return build_pruner("evolve", epochs=EPOCHS)
 
 
 def _sha() -> BasePruner:
