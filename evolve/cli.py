@@ -326,6 +326,33 @@ def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
         click.echo(f"figures: {page}", err=as_json)
 
 
+@cli.command()
+@click.option(
+    "--curves", required=True, metavar="SOURCE", help="A study, a run folder, or a .jsonl, .csv or .npz file."
+)
+@click.option("--pruner", "pruners", multiple=True, metavar="NAME", help="May be repeated.  [default: all]")
+@click.option("--orders", type=click.IntRange(min=0), default=0, help="Replay in N random orders.", metavar="N")
+@click.option("--sampler", metavar="NAME", help="Let it choose the order.  [default: as the study had it]")
+@click.option("--minimize", is_flag=True, help="The fitness in a .jsonl or .csv is a loss: lower is better.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of orders and sampler.")
+@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
+def simulate(curves: str, pruners: tuple[str, ...], runs: str, minimize: bool, **asked: Any) -> None:
+    """Replay recorded trainings through pruners.
+
+    Tells what each would have cost or saved. Only a training that ran to its end can be replayed, so a study without
+    pruning tells most. With --sampler each of its proposals stands for the nearest recorded hyp that is left, since it
+    was never trained itself: the sampler changes the order and nothing else.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.curves import read_curves
+    from evolve.simulating import known_pruners, simulate, tell_simulated
+
+    recording = read_curves(curves, Path(runs), minimize=minimize)
+    tell_simulated(Console(), recording, list(simulate(recording, known_pruners(pruners), **asked)))
+
+
 def quieten_libraries() -> None:
     """Leave the screen to us: of Optuna's lines only warnings, and none about what it calls experimental.
 

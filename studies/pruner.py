@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 
 from optuna import Study, pruners
@@ -45,8 +46,8 @@ class EvolvePruner(BasePruner):
     epochs: int
     warmup_epochs: float = 0
     share: float = 0.25
-    plateau: float = 0.3
-    elite: int = 3
+    plateau: float = 1 / 3
+    elite: int = 2
     startup: int = 5
     history: int = 75
 
@@ -81,7 +82,7 @@ class EvolvePruner(BasePruner):
         return not any(own >= at_epoch[rival.number] for rival in elite)
 
     def _value(self, trial: FrozenTrial, epoch: int) -> float:
-        """The mean of the last reports up to that epoch, without those from within the warm-up; NaN if there is none."""
+        """The mean of the last reports up to that epoch, none of them from within the warm-up; NaN without any."""
         values = trial.intermediate_values
         steps = (step for step in range(epoch, math.ceil(self.warmup_epochs) - 1, -1) if step in values)
         last = [values[step] for step in islice(steps, max(1, round(self.epochs / 20)))]
@@ -115,9 +116,9 @@ class AshaPruner(BasePruner):
     stay, and while fewer than `min_competitors` trials (itself among them) have reached a rung, all stay. Optuna's rule
     prunes from the second trial on, before there is anything to compare with.
 
-    The base is never pruned, nor what trains a hyp again: others are measured against these. Failed trials are no competitors, their values may be
-    those of a divergence. Running ones are if they are older, so that with one worker a decision depends on nothing but
-    what was there when the trial began, and a resumed study decides alike.
+    The base is never pruned, nor what trains a hyp again: others are measured against these. Failed trials are no
+    competitors, their values may be those of a divergence. Running ones are if they are older, so that with one worker
+    a decision depends on nothing but what was there when the trial began, and a resumed study decides alike.
     """
 
     epochs: int
@@ -193,9 +194,10 @@ class Sparing(BasePruner):
 def build_pruner(name: str, *, epochs: int, warmup_epochs: float = 0) -> BasePruner:
     """The pruner of that name, with arguments that suit trainings of so many epochs.
 
-    "evolve" is the one to use; "asha" is the plain rule of rungs; "none" (or "nop") lets every trial end; the others are Optuna's, which spare the base here
-    as well. "threshold" stops what has found nothing after half of the epochs: a fitness below 0.001. Raises StudyError
-    for an unknown name.
+    "evolve" is the one to use, "asha" the plain rule of rungs, "none" (or "nop") lets every trial end; the others are
+    Optuna's, which spare here what ours spare. "threshold" stops what has found nothing after half of the epochs: a
+    fitness below 0.001. "wilcoxon" tests a curve's epochs against those of the best trial's curve, as if they were
+    independent; it needs scipy. Raises StudyError for an unknown name, and where scipy is missing.
     """
     if name not in PRUNERS:
         raise StudyError(f"unknown pruner {name!r}{did_you_mean(name, PRUNERS)}; known: {', '.join(PRUNERS)}")
@@ -205,6 +207,8 @@ def build_pruner(name: str, *, epochs: int, warmup_epochs: float = 0) -> BasePru
         return AshaPruner(epochs, warmup_epochs)
     if name in ("none", "nop"):
         return pruners.NopPruner()
+    if name == "wilcoxon" and find_spec("scipy") is None:
+        raise StudyError("pruner 'wilcoxon' needs a package that is not installed: pip install scipy")
     first = min(rungs(epochs, warmup_epochs)[:1], default=epochs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -221,6 +225,7 @@ _STOCK: Mapping[str, Callable[[int, int], BasePruner]] = {  # of the first epoch
     "patient": lambda first, epochs: pruners.PatientPruner(_median(first, epochs), patience=math.ceil(epochs / 10)),
     "sha": lambda first, _: pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2),
     "hyperband": lambda first, epochs: pruners.HyperbandPruner(first, max_resource=epochs, reduction_factor=3),
+    "wilcoxon": lambda first, _: pruners.WilcoxonPruner(n_startup_steps=max(first, 2)),
     "threshold": lambda first, epochs: pruners.ThresholdPruner(lower=1e-3, n_warmup_steps=max(first, epochs // 2)),
 }
 PRUNERS = ("evolve", "asha", "none", "nop", *_STOCK)

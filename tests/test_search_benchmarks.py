@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.search import bbob, cost, real, results, sampler, together
+from benchmarks.search import bbob, cost, pruner, real, results, sampler, together
 from benchmarks.search.ours import OURS
 from benchmarks.search.problem import Problem
 from benchmarks.search.results import Results, Run
@@ -242,3 +242,50 @@ def test_a_real_search_is_trained_again_and_shown(tmp_path, monkeypatch, capsys)
 def test_a_mean_of_runs_has_its_interval():
     assert results.interval([0.1, 0.3]) == f"0.200 ± {1.96 * 0.1:.3f}"
     assert not math.isnan(float(results.interval([0.5])))
+
+
+@pytest.fixture
+def taskset(tmp_path):
+    """A table of 40 losses that fall to 0.3 .. 2.0 within 51 epochs, the sooner the lower; one diverges to NaN."""
+    ends = np.linspace(0.3, 2, 40)
+    table = ends[:, None] + (3 - ends[:, None]) * np.exp(-np.arange(51)[None, :] / (4 * ends[:, None]))
+    table[7, 20:] = np.nan
+    np.savez(tmp_path / "one.npz", valid_loss=table.astype(np.float32))
+    return tmp_path
+
+
+def test_a_table_is_read_without_what_diverged_and_cut_at_twice_its_median(taskset):
+    curves = pruner.read_table(taskset / "one.npz").curves
+    ends = pruner.ends(curves)
+    assert len(curves) == 39
+    assert max(max(curve.fitness.values()) for curve in curves) == pytest.approx(2 * np.median(ends))
+
+
+@pytest.mark.parametrize("order", pruner.ORDERS)
+def test_an_order_holds_no_curve_twice_and_is_drawn_again_alike(taskset, order):
+    curves = pruner.read_table(taskset / "one.npz").curves
+    drawn = pruner.draw(curves, order, np.random.default_rng(0), count=8)
+    assert len({curve.number for curve in drawn}) == len(drawn) > 6
+    assert drawn == pruner.draw(curves, order, np.random.default_rng(0), count=8)
+    if order == "near":
+        assert max(pruner.ends(drawn)) <= np.quantile(pruner.ends(curves), 0.2)
+
+
+def test_the_improving_order_improves(taskset):
+    curves = pruner.read_table(taskset / "one.npz").curves
+    drawn = [pruner.ends(pruner.draw(curves, "improving", np.random.default_rng(seed), count=10)) for seed in range(20)]
+    assert np.mean([run[:3].mean() for run in drawn]) > np.mean([run[-3:].mean() for run in drawn]) + 0.2
+
+
+def test_pruners_are_told_by_order_with_their_share_and_regret(taskset, capsys):
+    assert pruner.main([str(taskset), "--pruners", "none,evolve,sha 5 2", "--orders", "random", "--seeds", "2"]) == 0
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if len(line) == 6}
+    assert rows["none"] == ["random", "1.000", "0.0000 ± 0.0000", "0.000", "100%"]
+    assert 0.1 < float(rows["evolve"][1]) < 0.6
+    assert rows["evolve"][4] == "100%"  # these curves never cross
+
+
+def test_an_unknown_pruner_is_told(taskset):
+    with pytest.raises(SystemExit, match="unknown name 'asaha'"):
+        pruner.main([str(taskset), "--pruners", "asaha"])

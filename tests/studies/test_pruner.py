@@ -168,7 +168,7 @@ def low_base(*curves, **options):
 
 def evolve_pruner(**options):
     """Asks from epoch 1 of 8 on; the share is its own until epoch 2, a quarter of it at epoch 4."""
-    return EvolvePruner(8, **{"plateau": 0.25, **options})
+    return EvolvePruner(8, **{"plateau": 0.25, "elite": 3, **options})
 
 
 def rising(*ends):
@@ -216,7 +216,7 @@ def test_a_trial_that_was_stopped_counts_as_worse_at_every_later_epoch():
     study = low_base(*rising(0.9, 0.8, 0.7))
     for _ in range(8):
         study.add_trial(trial_of([0.05], TrialState.PRUNED))
-    assert pruned_at(study, rising(0.65)[0], evolve_pruner(elite=0)) == 3  # fourth of 13: until epoch 2 these stay, then two
+    assert pruned_at(study, rising(0.65)[0], evolve_pruner(elite=0)) == 3  # fourth of 13
     assert pruned_at(low_base(*rising(0.9, 0.8, 0.7, 0.6)), rising(0.65)[0], evolve_pruner(elite=0)) == 1
 
 
