@@ -37,7 +37,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.report import header, print_now, table
 from benchmarks.small_study import SmallStudy, add_settings, runs_folder, settings_of, wait_for
-from benchmarks.stored import StoredStudy, best_complete, first_difference
+from benchmarks.stored import StoredStudy, best_trainings, first_difference
 from studies.study import WORKER, counts
 
 TARGETS = ("parent", "worker", "both")
@@ -246,16 +246,16 @@ def judge_hyp(path: Path, stored: StoredStudy | None) -> str:
         hyp = yaml.safe_load(path.read_text()) if path.exists() else None
     except yaml.YAMLError as error:
         return f"best/hyp.yaml does not parse: {error}"
-    best = best_complete(complete)
-    if stored is None or best is None:
+    best = best_trainings(complete)
+    if stored is None or not best:
         return "none yet" if hyp is None else "best/hyp.yaml is there before any trial is COMPLETE"
-    if hyp == stored.whole_hyp(best):
+    if hyp == stored.whole_hyp(best[0]):
         return "best"
     newest = max(complete.values(), key=lambda trial: (trial.datetime_complete, trial.number)).number
-    before = best_complete({number: trial for number, trial in complete.items() if number != newest})
-    if hyp == (None if before is None else stored.whole_hyp(before)):
+    before = best_trainings({number: trial for number, trial in complete.items() if number != newest})
+    if hyp == (stored.whole_hyp(before[0]) if before else None):
         return "one behind"
-    return f"best/hyp.yaml is not trial {best.number}"
+    return f"best/hyp.yaml is not trial {best[0].number}"
 
 
 def wait_for_write(folder: Path, parent: subprocess.Popen[bytes]) -> None:

@@ -12,10 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.arms import describe
 from benchmarks.report import header, print_now, table
-from benchmarks.stored import StoredStudy, best_complete, read_stored
+from benchmarks.stored import StoredStudy, best_trainings, mean_value, read_stored
 from evolve.config import EvolveConfig, read_config
 from evolve.paths import RunPaths
-from studies.study import EPOCHS
+from studies.study import EPOCHS, is_base
 
 BY_STATE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -76,14 +76,15 @@ def elapsed(trials: Sequence[FrozenTrial]) -> str:
 
 
 def improved(stored: StoredStudy) -> str:
-    """Best against base as the search saw them: one seed each, on val; base_vs_best measures them fairly."""
-    base, best = stored.by_generation.get(0), best_complete(stored.complete)
-    if best is None or best.value is None:
+    """Best against base as the search saw them, on val, and by how many seeds; base_vs_best measures them fairly."""
+    best, base = best_trainings(stored.complete), [trial for trial in stored.complete.values() if is_base(trial)]
+    if not best:
         return "no trial is COMPLETE"
-    found = f"fitness on val, one seed: best {best.value:.4f} (trial {best.number})"
-    if base is None or base.value is None or base.state != TrialState.COMPLETE:
+    found = f"fitness on val: best {mean_value(best):.4f} (trial {best[0].number}, seeds: {len(best)})"
+    if not base:
         return f"{found}, base not known"
-    return f"{found}, base {base.value:.4f}, difference {best.value - base.value:+.4f}"
+    difference = mean_value(best) - mean_value(base)
+    return f"{found}, base {mean_value(base):.4f} (seeds: {len(base)}), difference {difference:+.4f}"
 
 
 def epochs_of(trial: FrozenTrial) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -73,13 +74,16 @@ def read_stored(folder: Path) -> StoredStudy | None:
             storage.engine.dispose()
 
 
-def best_complete(complete: Mapping[int, FrozenTrial]) -> FrozenTrial | None:
-    """The trial of the highest value, of equals the first; in words of its own, to check `studies.best_of` by."""
-    best, highest = None, -math.inf
+def best_trainings(complete: Mapping[int, FrozenTrial]) -> list[FrozenTrial]:
+    """All of the hyp of the highest mean, of equals the first; in words of its own, to check `studies.best_of` by."""
+    trainings: dict[str, list[FrozenTrial]] = {}
     for _, trial in sorted(complete.items()):
-        if trial.value is not None and trial.value > highest:
-            best, highest = trial, trial.value
-    return best
+        trainings.setdefault(repr(sorted(trial.params.items())), []).append(trial)
+    return max(trainings.values(), key=mean_value, default=[])
+
+
+def mean_value(trainings: Sequence[FrozenTrial]) -> float:
+    return fmean(-math.inf if trial.value is None else trial.value for trial in trainings)
 
 
 def first_difference(one: StoredStudy, other: StoredStudy) -> str | None:
