@@ -27,8 +27,9 @@ def test_an_interrupted_study_ends_cleanly_and_its_hyp_is_queued_again(faulty, n
     assert (process.returncode, errors) == (INTERRUPTED, "")
     assert "interrupted; the same command goes on from here" in output
     assert not is_running(child)
-    lost, retry = faulty.trials()
+    lost, *others, retry = faulty.trials()
     assert (lost.state.name, retry.state.name) == ("FAIL", "WAITING")
+    assert [(trial.state.name, trial.user_attrs["base"]) for trial in others] == [("WAITING", True)] * 2
     assert "KeyboardInterrupt" in lost.user_attrs["lost"]
     assert retry.user_attrs["retry_of"] == 0
 
@@ -64,7 +65,7 @@ def by_generation(trials):
 
 
 def test_a_disk_that_is_full_ends_the_run_with_one_sentence_and_loses_no_finished_trial(world: World):
-    process = world.start("--epochs", "3", "--generations", "500", limit_bytes=200_000)
+    process = world.start("--epochs", "3", "--generations", "500", limit_bytes=300_000)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == ASKED_WRONGLY, output
     assert len(errors.splitlines()) == 1
