@@ -159,6 +159,7 @@ study_options = together(
     setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ..."),
     setting("pruner", "What stops hopeless trials: evolve, asha, median, none, ..."),
     fitness_option,
+    setting("objective", "What is sought: fitness, or several goals with commas between, as map50_95,latency_ms."),
     setting("max_failures", "Failed trials in a row that end the study."),
     setting("study", "Name of the study and of its run folder.  [default: the name of the data]"),
     setting("runs", "Folder of the run folders."),
@@ -214,7 +215,7 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 )
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
 def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
-    """Show the best hyp of a study.
+    """Show the best hyp of a study, or the front of one with several goals.
 
     Without STUDY it is the study that improved last.
     """
@@ -222,13 +223,15 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
     from rich.console import Console
 
     from evolve.lookup import find_study
-    from evolve.panel import say_best
+    from evolve.panel import say_best, say_front
 
     found = find_study(study, Path(runs), storage)
     if found.best is None:
         raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
     if as_yaml:
         click.echo(dump_hyp(found.best.hyp), nl=False)
+    elif found.best.goals:
+        say_front(Console(), found.front, found.paths.best_hyp)
     else:
         say_best(Console(), found.best, found.base, found.paths.best_hyp)
 

@@ -65,6 +65,7 @@ class EvolveConfig:
     patience: int | None = None
     target: float | None = None
     fitness: str = "map50=0.1,map50_95=0.9"
+    objective: str = "fitness"
     trainer: str = "detection"
     space: str = "detection"
     hyp: str | None = None

@@ -13,11 +13,13 @@ from evolve.bucket import open_bucket
 from evolve.budget import Budget, Stop, seconds_of
 from evolve.config import EvolveConfig, complete, dump_config
 from evolve.fitness import Fitness
+from evolve.goals import Goals, settle_goals
+from evolve.hyps import option_hyps, part, settle, variants
 from evolve.interrupts import Interrupts
 from evolve.lock import sole_use
 from evolve.objective import Objective
 from evolve.opening import identity_of, open_resumable, pin, space_of, storage_of, without_effect
-from evolve.outcomes import change_of, stale_of, standing_of, tell
+from evolve.outcomes import change_of, stale_of, standing_of, tell, with_best
 from evolve.paths import RunPaths
 from evolve.records import Records, train_command
 from evolve.standing import NoResult, Standing
@@ -48,8 +50,12 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     KeyboardInterrupt (Ctrl-C, SIGTERM) passes through when the running trial is queued again and all is closed.
     """
     began = time.monotonic()
-    config = complete(config)
+    config = settle_goals(complete(config))
+    goals = Goals.parse(config.objective)
     space = space_of(config)
+    as_options = option_hyps(space, config.trainer)
+    _, base = settle(space.defaults(), config.train_options(), as_options)
+    config = replace(config, model=base.model, imgsz=base.imgsz)
     fitness = Fitness.parse(config.fitness)
     paths = RunPaths(Path(config.runs) / config.study)
     sources = read_sources(config)
@@ -62,9 +68,11 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         storage_errors(config.storage or str(paths.database)),
     ):
         watcher.preparing(config.data)
-        check_understood(space.order, trainer.hyps, config.trainer)
+        check_understood(part(space.defaults(), as_options)[1], trainer.hyps, config.trainer)
         options = replace(config.train_options(), fitness_weights=fitness.in_order)
-        prepared = trainer.prepare(options)
+        for variant in variants(space, options, as_options):  # at last the base's
+            prepared = trainer.prepare(variant)
+        goals.check_told(prepared.costs, config.trainer)
         storage = storage_of(config, paths, space)
         pinned = without_effect(config, storage, space, prepared)
         space = pin(space, pinned)
@@ -74,11 +82,12 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         config = replace(config, base_seeds=base_seeds_of(study))
         write_atomically(paths.config, dump_config(config))
         records = Records(study, space, config, paths, watcher, pinned)
-        objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts)
+        objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts, goals, as_options)
         standing = standing_of(study, space)
         budget = budget_of(config)
         loop = Loop(study, space, objective, records, budget, standing, began)
-        told = prepared.summary, standing, pinned, budget.earlier, budget.seconds, taken
+        notes = (*taken, *goals.tell(prepared.costs, config.sampler))
+        told = prepared.summary, standing, pinned, budget.earlier, budget.seconds, notes
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
         for warning in prepared.warnings:
             watcher.warned(warning)
@@ -137,7 +146,7 @@ class Loop:
                 note_noise(self.study)
                 make_durable(self.study)  # before any file tells of it
                 self.records.add_trial(trial.number)
-                self.standing = replace(self.standing.after(outcome), best=self.records.best)
+                self.standing = with_best(self.standing.after(outcome), self.records.front)
                 watcher.finished(
                     replace(outcome, change=change_of(self.study, self.space, trial.number)), self.standing
                 )
@@ -170,7 +179,7 @@ def ended(
         base=space.defaults(),
         hyp=records.best.hyp if records.best else None,
         hyp_file=paths.best_hyp,
-        command=train_command(config, paths.best_hyp),
+        command=train_command(config, paths.best_hyp, option_hyps(space, config.trainer)),
     )
 
 

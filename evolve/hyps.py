@@ -1,14 +1,18 @@
-"""A hyp file as a trainer reads it: older trainers' names translated, what is left out filled in."""
+"""A hyp as a trainer reads it: older names translated, what is left out filled in, what stands for options settled."""
 
 from __future__ import annotations
 
 import importlib
+import itertools
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evolve.config import ConfigError
-from evolve.plugins import PLUGINS
-from search_spaces import Hyp, load_hyp
-from trainer import TrainerError
+from evolve.plugins import AS_OPTIONS, PLUGINS
+from search_spaces import Hyp, Param, Space, Value, load_hyp
+from trainer import TrainerError, TrainOptions
 
 
 def read_hyp(path: str | None, trainer: str, how: str) -> Hyp:
@@ -30,9 +34,55 @@ def as_read(hyp: Hyp, trainer: str, how: str) -> Hyp:
     """
     if trainer not in PLUGINS[how]:
         return hyp
+    chosen, rest = part(hyp, AS_OPTIONS.get(trainer, ()))
     module, _, attribute = PLUGINS[how][trainer].partition(":")
     try:
-        read: Hyp = getattr(importlib.import_module(module), attribute)(hyp)
+        read: Hyp = getattr(importlib.import_module(module), attribute)(rest)
     except TrainerError as error:
         raise ConfigError(str(error)) from None
-    return read
+    return {**chosen, **read}
+
+
+def option_hyps(space: Space, trainer: str) -> tuple[str, ...]:
+    """The hyps of the space that stand for options of a training."""
+    return tuple(name for name in AS_OPTIONS.get(trainer, ()) if name in space.order)
+
+
+def part(hyp: Hyp, names: Collection[str]) -> tuple[dict[str, Value], dict[str, Value]]:
+    """The values of these names, and the others."""
+    chosen = {name: value for name, value in hyp.items() if name in names}
+    return chosen, {name: value for name, value in hyp.items() if name not in names}
+
+
+def settle(hyp: Hyp, options: TrainOptions, names: Collection[str]) -> tuple[dict[str, Value], TrainOptions]:
+    """The hyp and the options of a training in which these hyps stand for options. Raises ConfigError."""
+    chosen, rest = part(hyp, names)
+    for name, value in chosen.items():
+        if type(value) is not type(getattr(options, name)):
+            kind = "a text" if isinstance(getattr(options, name), str) else "a whole number"
+            raise ConfigError(f"the hyp {name} stands for --{name} and is {value!r}; expected {kind}")
+    given: Any = chosen
+    return rest, replace(options, **given)
+
+
+def variants(space: Space, options: TrainOptions, names: Collection[str]) -> list[TrainOptions]:
+    """The options of every training that the space allows: all models at all image sizes. Raises ConfigError.
+
+    Those of the base come last.
+    """
+    values = {param.name: levels_of(param) for param in space.params if param.name in names}
+    base = space.defaults()
+    every = [{**base, **dict(zip(values, drawn, strict=True))} for drawn in itertools.product(*values.values())]
+    found = [settle(hyp, options, names)[1] for hyp in (*every, base)]
+    return [option for place, option in enumerate(found) if option not in found[place + 1 :]]
+
+
+def levels_of(param: Param) -> list[Value]:
+    """All values of a param. Raises ConfigError where they cannot be counted."""
+    if not param.evolves:
+        return [param.default]
+    if param.levels is None:
+        raise ConfigError(
+            f"the hyp {param.name} stands for --{param.name}: give choices, or low, high and step of whole numbers"
+        )
+    return [param.from_unit((level + 0.5) / param.levels) for level in range(param.levels)]

@@ -13,20 +13,27 @@ from optuna import Study
 from evolve.config import MASK, ConfigError, did_you_mean, read_config
 from evolve.paths import RunPaths
 from search_spaces import Hyp, Space
-from studies import BestHyp, StudyError, best_of, open_storage, sqlite_url, storage_errors
+from studies import BestHyp, StudyError, best_front_of, open_storage, sqlite_url, storage_errors
 from studies.study import BASE, IDENTITY
 
 
 @dataclass(frozen=True)
 class Found:
-    """A stored study: its space, the hyp that it began with, and the best one (None while no trial has completed)."""
+    """A stored study: its space, the hyp that it began with, and the best one: of several goals, all of the front.
+
+    There is none while no trial has completed.
+    """
 
     paths: RunPaths
     study: Study
     identity: Mapping[str, Any]
     space: Space
     base: Hyp
-    best: BestHyp | None
+    front: tuple[BestHyp, ...]
+
+    @property
+    def best(self) -> BestHyp | None:
+        return next(iter(self.front), None)
 
 
 def find_study(name: str | None, runs: Path, storage: str | None = None) -> Found:
@@ -51,7 +58,7 @@ def find_study(name: str | None, runs: Path, storage: str | None = None) -> Foun
         if IDENTITY not in noted:
             raise StudyError(f"the study {study_name} was not made by evolve, or its making was cut short")
         space = Space.from_dict(noted[IDENTITY]["space"])
-        return Found(paths, study, noted[IDENTITY], space, noted[BASE], best_of(study, space))
+        return Found(paths, study, noted[IDENTITY], space, noted[BASE], tuple(best_front_of(study, space)))
 
 
 def _folder(name: str | None, runs: Path) -> Path:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 import optuna
 
 from evolve.fitness import METRICS, Fitness
+from evolve.goals import ONE, Goals
+from evolve.hyps import settle
 from evolve.interrupts import Interrupts
 from evolve.paths import RunPaths
 from evolve.records import Records
@@ -31,6 +33,8 @@ class Objective:
     records: Records
     watcher: Watcher
     interrupts: Interrupts
+    goals: Goals = ONE
+    as_options: tuple[str, ...] = ()  # hyps that stand for options
 
     def __call__(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Outcome:
         """Train `hyp` and report the fitness of every epoch. A failure is an outcome too, never a fitness.
@@ -44,7 +48,7 @@ class Objective:
                 for metrics in epochs:
                     with self.interrupts.held():
                         outcome = self._report(trial, metrics)
-                        if trial.should_prune():
+                        if not self.goals.several and trial.should_prune():
                             return replace(outcome, state="pruned")
         except TrainerError as error:
             return replace(outcome, state="failed", failure=_reason(error))
@@ -54,8 +58,8 @@ class Objective:
         workdir = self.paths.trial(trial.number)
         workdir.mkdir(parents=True, exist_ok=True)
         self.paths.metrics(trial.number).unlink(missing_ok=True)  # of a study that was deleted, but not its folder
-        job = TrainJob(hyp, replace(self.options, seed=seed), workdir)
-        return self.train(job)
+        rest, options = settle(hyp, self.options, self.as_options)
+        return self.train(TrainJob(rest, replace(options, seed=seed), workdir))
 
     def _report(self, trial: optuna.Trial, metrics: EpochMetrics) -> Outcome:
         """Tell the pruner, the trial's own file and the watcher of an epoch; the outcome if it were the last."""
@@ -63,10 +67,18 @@ class Objective:
         self.records.add_epoch(trial.number, metrics, fitness)
         if not math.isfinite(fitness):
             raise TrainerError(f"the fitness of epoch {metrics.epoch} is {fitness}")
-        trial.report(fitness, step=metrics.epoch)
+        reached = self.goals(metrics, fitness) if self.goals.several else {}
+        if not self.goals.several:  # or Optuna would raise
+            trial.report(fitness, step=metrics.epoch)
         self.watcher.epoch(trial.number, metrics.epoch, fitness)
         return Outcome(
-            trial.number, "complete", metrics.epoch, fitness, metrics={name: getattr(metrics, name) for name in METRICS}
+            trial.number,
+            "complete",
+            metrics.epoch,
+            fitness,
+            metrics={name: getattr(metrics, name) for name in METRICS},
+            goals=reached,
+            costs=metrics.costs,
         )
 
 

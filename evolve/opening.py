@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
+from evolve.goals import Goals
 from evolve.hyps import read_hyp
 from evolve.paths import RunPaths
 from search_spaces import Space, SpaceError, load_space
@@ -82,6 +83,7 @@ def identity_of(
         **({"weights": _identify(config.weights)} if config.weights else {}),
         **{name: getattr(config, name) for name in SAME},
         **given,
+        **({"models": models} if (models := _identify_choices(space)) else {}),
         **({NOT_EVOLVED: dict(pinned)} if pinned else {}),
     }
 
@@ -104,6 +106,7 @@ def open_resumable(config: EvolveConfig, storage: BaseStorage, space: Space, ide
         identity=identity,
         base=base,
         base_seeds=config.base_seeds or usual_base_seeds(config.generations),
+        goals=Goals.parse(config.objective).directions,
         exclusive=config.storage is None,
     )
     if config.base_seeds not in (None, base_seeds_of(study)):
@@ -120,7 +123,7 @@ def usual_base_seeds(generations: int) -> int:
 
 
 def _proposer_and_pruner(config: EvolveConfig, space: Space) -> tuple[BaseSampler, BasePruner]:
-    sampler = build_sampler(config.sampler, space, seed=config.seed)
+    sampler = build_sampler(config.sampler, space, seed=config.seed, goals=len(Goals.parse(config.objective).names))
     warmup_epochs = longest_warmup(space, config.epochs)
     return sampler, build_pruner(config.pruner, epochs=config.epochs, warmup_epochs=warmup_epochs)
 
@@ -141,6 +144,12 @@ def _evolving(space: Space, otherwise: str) -> Space:
     if not space.evolving:
         raise SpaceError(f"nothing is left to evolve in space {space.name!r}: {otherwise}")
     return space
+
+
+def _identify_choices(space: Space) -> dict[str, str]:
+    """The models that are files, of those that may evolve."""
+    choices = next((param.choices for param in space.params if param.name == "model"), ())
+    return {str(choice): found for choice in choices if (found := _identify(str(choice))) != choice}
 
 
 def _identify(name: str) -> str:

@@ -14,8 +14,9 @@ import yaml
 
 from evolve.config import ConfigError, EvolveConfig, read_settings, resolve_config
 from evolve.fitness import Fitness
-from evolve.hyps import read_hyp
+from evolve.hyps import part, read_hyp, settle
 from evolve.paths import TrainingPaths
+from evolve.plugins import AS_OPTIONS
 from search_spaces import Hyp, dump_hyp, load_hyp
 from studies import write_atomically
 from trainer import TrainOptions
@@ -77,9 +78,15 @@ def take_order(flags: Mapping[str, Any]) -> Order:
         raise ConfigError(f"--name {name} cannot name a run folder: give letters, digits, '.', '-' or '_'")
     if flags.get("out") and (flags.get("name") or flags.get("runs")):
         raise ConfigError("--out names the run folder itself: leave out --name and --runs")
+    as_options = AS_OPTIONS.get(config.trainer, ())
+    hyp, options = settle(read_hyp(config.hyp, config.trainer, "complete"), _options(config, flags), as_options)
+    for option in as_options:
+        held = getattr(options, option)
+        if flags.get(option) is not None and getattr(config, option) != held:
+            raise ConfigError(f"--{option} {flags[option]} contradicts {config.hyp}, which holds {held}; leave it out")
     return Order(
-        options=_options(config, flags),
-        hyp=read_hyp(config.hyp, config.trainer, "complete"),
+        options=options,
+        hyp=hyp,
         trainer=config.trainer,
         fitness=Fitness.parse(config.fitness),
         seeds=flags.get("seeds") or 1,
@@ -183,7 +190,8 @@ def _asked(flags: Mapping[str, Any], trainer: str) -> dict[str, Any]:
     if "fitness" in asked:
         asked["fitness"] = str(Fitness.parse(config.fitness))
     if "hyp" in given:
-        asked["hyp"] = read_hyp(given["hyp"], trainer, "complete")
+        chosen, asked["hyp"] = part(read_hyp(given["hyp"], trainer, "complete"), AS_OPTIONS.get(trainer, ()))
+        asked = {**chosen, **asked}
     return asked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -11,9 +12,10 @@ from optuna.trial import FrozenTrial, TrialState
 from evolve.standing import Outcome, Standing, State
 from evolve.tables import show_value
 from search_spaces import Space
-from studies import best_of, noise_floor, trials_of
+from studies import BestHyp, best_front_of, noise_floor, trials_of
 from studies.noise import by_hyp, value_of
 from studies.study import (
+    COSTS,
     EPOCHS,
     FAILURE,
     METRICS,
@@ -30,19 +32,20 @@ from studies.study import (
 
 def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
     """Store how a trial ended. A failed one has no value, so that nothing can take it for a fitness."""
-    attributes = {SEED: seed, EPOCHS: outcome.epochs, METRICS: dict(outcome.metrics), FAILURE: outcome.failure}
+    measured = {METRICS: dict(outcome.metrics), COSTS: dict(outcome.costs)}
+    attributes = {SEED: seed, EPOCHS: outcome.epochs, **measured, FAILURE: outcome.failure}
     for name, value in attributes.items():
         if value or name in (SEED, EPOCHS):
             trial.set_user_attr(name, value)
     if outcome.state == "complete":
-        study.tell(trial, outcome.fitness)
+        study.tell(trial, list(outcome.goals.values()) or outcome.fitness)
     else:
         study.tell(trial, state=TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL)
 
 
 def standing_of(study: Study, space: Space) -> Standing:
     """Where a study stands when it is opened. Failures before do not count on: whoever resumes has mended something."""
-    standing = Standing(best=best_of(study, space))
+    standing = with_best(Standing(), best_front_of(study, space))
     for trial in trials_of(study):
         if counts(trial):
             standing = standing.after(outcome_of(trial))
@@ -65,6 +68,12 @@ def stale_of(study: Study) -> int:
     return sum(counts(trial) and not is_base(trial) and found[trial.number] > since for trial in trials)
 
 
+def with_best(standing: Standing, front: Sequence[BestHyp]) -> Standing:
+    """The standing with what `studies.best_front_of` found."""
+    best = next(iter(front), None)
+    return replace(standing, best=best, front=tuple(front) if best and best.goals else ())
+
+
 def outcome_of(trial: FrozenTrial) -> Outcome:
     """How a stored trial ended."""
     states: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
@@ -73,9 +82,10 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
         trial.number,
         states.get(trial.state, "failed"),
         epochs=noted.get(EPOCHS, len(trial.intermediate_values)),
-        fitness=trial.value,
+        fitness=trial.values[0] if trial.values else None,
         failure=noted.get(FAILURE, ""),
         metrics=noted.get(METRICS, {}),
+        costs=noted.get(COSTS, {}),
     )
 
 

@@ -6,7 +6,7 @@ import math
 import shlex
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from evolve.paths import from_here
 from evolve.standing import Outcome, Standing
-from evolve.tables import changes_table, name_dead
+from evolve.tables import changes_table, front_table, name_dead, show_goal
 from evolve.watcher import Ended, Opened, Silence, Watcher
 from search_spaces import Hyp
 
@@ -67,8 +67,8 @@ class PlainLines:
             self._say(f"ends earlier {opened.earlier}")
         if opened.pinned:
             self._say(say_pinned(opened.pinned))
-        for line in opened.taken:
-            self._say(line)
+        for note in opened.notes:
+            self._say(note)
         if opened.standing.finished:
             self._say(f"resumed: {opened.standing.finished} of {opened.generations} generations are already done")
 
@@ -77,12 +77,13 @@ class PlainLines:
     def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
-        best = standing.best.fitness if standing.best else None
+        best = f"best {_figure(standing.best.fitness if standing.best else None):>7}"
+        front = f"front {len(standing.front):>3}"
         self._say(
             f"generation {standing.finished:>4}/{self._opened.generations}  trial {outcome.number:>4}"
-            f"  {outcome.state:<8}  fitness {_figure(outcome.fitness):>7}"
+            f"  {outcome.state:<8}  {_reached(outcome)}"
             f"  epochs {outcome.epochs:>3}/{self._opened.epochs}"
-            f"  best {_figure(best):>7}  left {_duration(self._pace.left_s(standing)):>8}"
+            f"  {front if standing.front else best}  left {_duration(self._pace.left_s(standing)):>8}"
             f"  {outcome.failure or outcome.change}"
         )
 
@@ -117,8 +118,8 @@ class LivePanel:
             self._console.print(Text(f"ends earlier {opened.earlier}"))
         if opened.pinned:
             self._console.print(Text(say_pinned(opened.pinned)))
-        for line in opened.taken:
-            self._console.print(Text(line))
+        for note in opened.notes:
+            self._console.print(Text(note))
         self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
@@ -195,10 +196,13 @@ def say_summary(console: Console, ended: Ended) -> None:
     if ended.hyp is None:
         say("no trial completed, so there is no best hyp")
         return
-    for line in _scores(ended.standing.best):
-        say(line)
-    console.print(changes_table(ended.base, ended.hyp))
-    say(f"hyp file: {from_here(ended.hyp_file)}")
+    if ended.standing.front:
+        say_front(console, ended.standing.front, ended.hyp_file)
+    else:
+        for line in _scores(ended.standing.best):
+            say(line)
+        console.print(changes_table(ended.base, ended.hyp))
+        say(f"hyp file: {from_here(ended.hyp_file)}")
     say(f"train with it: {shlex.join(ended.command)}")
 
 
@@ -210,6 +214,26 @@ def say_best(console: Console, best: BestHyp, base: Hyp, hyp_file: Path) -> None
         console.print(Text(line), soft_wrap=True)
     console.print(changes_table(base, best.hyp))
     console.print(Text(f"hyp file: {from_here(hyp_file)}"), soft_wrap=True)
+
+
+def say_front(console: Console, front: Sequence[BestHyp], hyp_file: Path) -> None:
+    """Print what a study with several goals found: each hyp that no other beats in all of them, and where it lies."""
+    best = front[0]
+    trials = f"{len(front)} trial{'s' if len(front) > 1 else ''}"
+    console.print(Text(f"the front, which nothing beats in all of {', '.join(best.goals)}: {trials}"), soft_wrap=True)
+    console.print(front_table(front))
+    for what, file in (
+        (f"hyp of the best {next(iter(best.goals))}", hyp_file),
+        ("hyps of all", hyp_file.parent / "front"),
+        ("as a table", hyp_file.parent / "front.csv"),
+    ):
+        console.print(Text(f"{what}: {from_here(file)}"), soft_wrap=True)
+
+
+def _reached(outcome: Outcome) -> str:
+    """The fitness, or what was reached in each goal."""
+    reached: Mapping[str, float | None] = outcome.goals or {"fitness": outcome.fitness}
+    return "  ".join(f"{name} {show_goal(name, value):>7}" for name, value in reached.items())
 
 
 def _scores(best: BestHyp | None) -> tuple[str, str]:

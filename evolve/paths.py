@@ -29,6 +29,15 @@ class RunPaths:
         return self.root / "best" / "hyp.yaml"
 
     @property
+    def front_table(self) -> Path:
+        """The front of a study with several goals: a row for each of its hyps."""
+        return self.root / "best" / "front.csv"
+
+    def front_hyp(self, number: int) -> Path:
+        """A hyp of the front."""
+        return self.root / "best" / "front" / f"{number:05d}.yaml"
+
+    @property
     def table(self) -> Path:
         """One row a finished trial, for spreadsheets."""
         return self.root / "evolve.csv"
@@ -46,7 +55,8 @@ class RunPaths:
     @property
     def for_others(self) -> tuple[str, ...]:
         """Patterns of what a copy of the folder needs, to be looked at and to go on elsewhere."""
-        found = (self.config, self.table, self.database, self.best_hyp, self.root / "trials" / "*" / "metrics.jsonl")
+        best = (self.best_hyp, self.front_table, self.best_hyp.parent / "front" / "*.yaml")
+        found = (self.config, self.table, self.database, *best, self.root / "trials" / "*" / "metrics.jsonl")
         return tuple(path.relative_to(self.root).as_posix() for path in found)
 
     def trial(self, number: int) -> Path:

@@ -13,6 +13,9 @@ PLUGINS: dict[str, dict[str, str]] = {
     "adopt": {"detection": "trainer.detection.recipe:adopt"},
 }
 
+AS_OPTIONS = {"detection": ("model", "imgsz")}
+"""Hyps that a trainer takes as options of a training, so that they can evolve."""
+
 
 def resolve(kind: str, name: str) -> str:
     """The "module:attr" behind a name; one of these stands as it is. Imports nothing. Raises ConfigError."""

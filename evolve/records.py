@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from optuna import Study
 
 import evolve
 from evolve.config import EvolveConfig
+from evolve.hyps import option_hyps
 from evolve.journal import epoch_row, json_line
 from evolve.paths import RunPaths, from_here
 from evolve.tables import name_dead
 from evolve.watcher import Watcher
 from search_spaces import Space
-from studies import BestHyp, append_row, best_of, rewrite_csv, save_best, trials_of
+from studies import BestHyp, append_row, best_front_of, rewrite_csv, save_best, save_front, trials_of
 from trainer import EpochMetrics
 
 LATER = (
@@ -50,8 +51,12 @@ class Records:
         self._watcher = watcher
         self._warned = False
         self._table_is_whole = False
-        self._written: BestHyp | None = None
-        self.best: BestHyp | None = None
+        self._written: list[BestHyp] = []
+        self.front: list[BestHyp] = []
+
+    @property
+    def best(self) -> BestHyp | None:
+        return next(iter(self.front), None)
 
     def catch_up(self) -> None:
         """Bring best/hyp.yaml and evolve.csv in line with the study, whatever was there."""
@@ -78,14 +83,25 @@ class Records:
         return None
 
     def _write_best(self) -> None:
-        self.best = best_of(self._study, self._space)
-        if self.best is None or self.best == self._written:
+        self.front = best_front_of(self._study, self._space)
+        if self.best is None or self.front == self._written:
             return
         path = self._paths.best_hyp
         with self._forgiving(path):
             path.parent.mkdir(exist_ok=True)
-            save_best(path, self.best, provenance(self._config, path, self._pinned))
-            self._written = self.best
+            save_best(path, self.best, {**self._chosen_for(self.best), **self._provenance(path)})
+            if self.best.goals:
+                files = {self._paths.front_hyp(best.number): best for best in self.front}
+                save_front(self._paths.front_table, files, self._provenance)
+            self._written = self.front
+
+    def _provenance(self, path: Path) -> dict[str, str]:
+        return provenance(self._config, path, option_hyps(self._space, self._config.trainer), self._pinned)
+
+    def _chosen_for(self, best: BestHyp) -> dict[str, str]:
+        """Why it is this one of the front, where there is one."""
+        first = next(iter(best.goals), None)
+        return {"chosen": f"for its {first}; {self._paths.front_table.name} tells of all"} if first else {}
 
     @contextmanager
     def _forgiving(self, path: Path) -> Iterator[None]:
@@ -98,25 +114,33 @@ class Records:
             self._warned = True
 
 
-def provenance(config: EvolveConfig, hyp_file: Path, pinned: Mapping[str, str]) -> dict[str, str]:
-    """How the hyp was found and how to train with it: the header of a hyp file. `pinned` is what had no effect."""
+def provenance(
+    config: EvolveConfig, hyp_file: Path, hyps: Collection[str], pinned: Mapping[str, str]
+) -> dict[str, str]:
+    """How the hyp was found and how to train with it: the header of a hyp file. `pinned` is what had no effect.
+
+    An option that is one of the `hyps` stands among these.
+    """
     names = ("data", "model", "epochs", "imgsz", "batch", "optimizer", "schedule", "device", "trainer", "seed")
+    several = config.objective != EvolveConfig.objective
     return {
-        **{name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER))},
+        **{name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER)) if name not in hyps},
         "search": f"{config.sampler}, {config.pruner}",
-        "maximised": config.fitness,
+        **({"goals": config.objective} if several else {"maximised": config.fitness}),
         **({"not evolved": name_dead(pinned)} if pinned else {}),
         "version": f"evolve {evolve.__version__}",
-        "command": shlex.join(train_command(config, hyp_file)),
+        "command": shlex.join(train_command(config, hyp_file, hyps)),
     }
 
 
-def train_command(config: EvolveConfig, hyp_file: Path) -> list[str]:
-    """The command that trains once with a hyp file as the study's trials did."""
+def train_command(config: EvolveConfig, hyp_file: Path, hyps: Collection[str]) -> list[str]:
+    """The command that trains once with a hyp file as the study's trials did; an option that is a hyp stands there."""
     always = ("data", "model", "epochs", "imgsz", "batch")
     if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness", *LATER)
     command = ["evolve", "train", "--hyp", from_here(hyp_file)]
     for name in (*always, *_unusual(config, if_unusual)):
+        if name in hyps:
+            continue
         value, flag = getattr(config, name), f"--{name.replace('_', '-')}"
         command += [flag] if value is True else [flag, from_here(str(value))]
     return command

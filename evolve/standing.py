@@ -18,7 +18,10 @@ class NoResult(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one trial ended. `fitness` is its last epoch's (None: no epoch ended), `change` what it moved most."""
+    """How one trial ended. `fitness` is its last epoch's (None: no epoch ended), `change` what it moved most.
+
+    `goals` are what it reached in each of several, the first of which is the fitness; `costs` what its trainer told.
+    """
 
     number: int
     state: State
@@ -27,14 +30,16 @@ class Outcome:
     change: str = ""
     failure: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    goals: Mapping[str, float] = field(default_factory=dict)
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Standing:
     """Where a study stands. Lost trials count nowhere; `epochs_run` are those of the complete and the pruned trials.
 
-    `best` is what `studies.best_of` says. `stale` counts the generations that have brought nothing beyond the noise
-    floor; it is 0 where nobody has asked for it.
+    `best` is what `studies.best_of` says, and the first of `front`, empty but for several goals. `stale` counts
+    the generations that have brought nothing beyond the noise floor; it is 0 where nobody has asked for it.
     """
 
     complete: int = 0
@@ -42,6 +47,7 @@ class Standing:
     failed: int = 0
     epochs_run: int = 0
     best: BestHyp | None = None
+    front: tuple[BestHyp, ...] = ()
     stale: int = 0
     failures_in_a_row: int = 0
     last_failure: str = ""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from search_spaces import Hyp, Space, Value
+
+if TYPE_CHECKING:
+    from studies import BestHyp
+
+SHOWN = ("model", "imgsz")  # of a hyp of the front: what most of its costs come from
 
 
 def space_table(space: Space) -> Table:
@@ -42,6 +48,28 @@ def changes_table(base: Hyp, best: Hyp) -> Table:
         before = base.get(name)
         table.add_row(name, show_value(before), show_value(value), describe_change(before, value))
     return table
+
+
+def front_table(front: Sequence[BestHyp]) -> Table:
+    """A row for each hyp of the front: its trial, its goals, and what it trains; in the last one, the base's goals."""
+    best = front[0]
+    shown = [name for name in SHOWN if name in best.hyp]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("trial", *best.goals, *shown):
+        table.add_column(name, justify="right", no_wrap=True)
+    for member in front:
+        goals = (show_goal(name, value) for name, value in member.goals.items())
+        table.add_row(str(member.number), *goals, *(show_value(member.hyp[name]) for name in shown))
+    if best.base_goals:
+        table.add_row("base", *(show_goal(name, value) for name, value in best.base_goals.items()), style="dim")
+    return table
+
+
+def show_goal(name: str, value: float | None) -> str:
+    """'0.4123' of a score, '1.42' milliseconds, '309,456' parameters."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if name == "params" else f"{value:.3g}" if name == "latency_ms" else f"{value:.4f}"
 
 
 def describe_change(before: Value | None, after: Value) -> str:

@@ -27,7 +27,7 @@ from evolve.paths import RunPaths, from_here
 from search_spaces import Hyp, Space, SpaceError, Value
 from studies import distribution, open_storage, storage_errors, trials_of
 from studies.earlier import Earlier, read_earlier
-from studies.study import EPOCHS, IDENTITY, KNOWN, METRICS, SEED, SOURCE, differences, goals_of, hyp_of, is_known
+from studies.study import COSTS, EPOCHS, IDENTITY, KNOWN, METRICS, SEED, SOURCE, differences, goals_of, hyp_of, is_known
 
 BEST_OF_EACH = 5  # hyps of a source that are trained again where its results do not count
 SEARCHED = ("space", "seed", NOT_EVOLVED)  # of an identity: what concerns which hyps are tried, not how one is measured
@@ -168,7 +168,7 @@ def _source_of(study: Study) -> Source:
             fitness=sign * trial.values[0],
             label=trial.user_attrs.get(KNOWN, f"trial {trial.number} of {study.study_name}"),
             values=tuple(trial.values),
-            noted={key: trial.user_attrs[key] for key in (METRICS, EPOCHS, SEED) if key in trial.user_attrs},
+            noted={key: trial.user_attrs[key] for key in (METRICS, COSTS, EPOCHS, SEED) if key in trial.user_attrs},
         )
         for trial in trials_of(study)
         if trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))

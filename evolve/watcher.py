@@ -18,8 +18,8 @@ class Opened:
     """What is known when a study opens: name, folder, how much it shall do, what the trainer said of the data.
 
     `pinned` are the hyps that do not evolve since they can have no effect, each with the reason. `earlier` says what
-    may end the study before its generations do, `seconds` is how long this run may take. `taken` says of each source of
-    --from what was taken over.
+    may end the study before its generations do, `seconds` is how long this run may take. `notes` are lines on what was
+    taken over from each source of --from, and on several goals.
     """
 
     study: str
@@ -31,7 +31,7 @@ class Opened:
     pinned: Mapping[str, str] = field(default_factory=dict)
     earlier: str = ""
     seconds: float | None = None
-    taken: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

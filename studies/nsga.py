@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 
-from studies.study import generation_of, generations, trials_of
+from studies.study import generation_of, generations, is_known, trials_of
 
 POPULATION, LARGE_POPULATION = 20, 50
 LONG = 500  # trials, from which on rounds are of the large population: Optuna's default
@@ -21,7 +21,7 @@ class BaseFirstNSGAII(NSGAIISampler):
     Every trial belongs to a round from its start. Optuna gives it one when its first hyp is drawn, so that queued
     trials, the base among them, would be nobody's parents. And parents come in the order of our generations. In Optuna
     that order is another one where they were just chosen than where they were read from the storage, so that a study
-    that is resumed in between would go on differently.
+    that is resumed in between would go on differently. What was known from elsewhere belongs to the first round.
     """
 
     def __init__(self, *, seed: int) -> None:
@@ -40,7 +40,9 @@ class BaseFirstNSGAII(NSGAIISampler):
         return super().sample_relative(study, trial, search_space)
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        return _by_generation(study, super().get_population(study, generation))
+        members = super().get_population(study, generation)
+        known = [trial for trial in trials_of(study) if is_known(trial)] if generation == 0 else []
+        return _by_generation(study, [*members, *known])
 
     def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         return _by_generation(study, super().get_parent_population(study, generation))

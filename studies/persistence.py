@@ -7,7 +7,7 @@ import glob
 import io
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -158,18 +158,17 @@ def append_row(path: Path, study: Study, trial: Trial | FrozenTrial, space: Spac
         file.write(row.encode())
 
 
-def save_front(table: Path, folder: Path, front: Sequence[BestHyp], provenance: Mapping[str, str]) -> None:
-    """Leave the hyps of a front that is not empty, in a table, and each in a file of its own. Raises OSError.
+def save_front(table: Path, files: Mapping[Path, BestHyp], provenance: Callable[[Path], Mapping[str, str]]) -> None:
+    """Leave the hyps of a front that is not empty, in a table, and each in its file. Raises OSError.
 
-    What has left the front is removed from the folder.
+    The files lie in a folder of their own, from which those of hyps that have left the front are removed.
     """
-    write_atomically(table, _csv(_front_rows(front)))
-    files = {folder / f"{best.number:05d}.yaml": best for best in front}
+    write_atomically(table, _csv(_front_rows(list(files.values()))))
     for path, best in files.items():
-        save_best(path, best, provenance)
-    for path in folder.glob("[0-9]*.yaml"):
-        if path not in files:
-            path.unlink()
+        save_best(path, best, provenance(path))
+    for folder in {path.parent for path in files}:
+        for left in {*folder.glob("*.yaml")} - files.keys():
+            left.unlink()
 
 
 def costs_told(study: Study) -> tuple[str, ...]:

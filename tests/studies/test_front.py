@@ -90,7 +90,8 @@ def test_the_front_on_disk_is_a_table_and_a_hyp_file_for_each_and_follows_the_st
     study = study_of([(complete, (0.5, 9.0)), (complete, (0.3, 5.0))], names=NAMES, **told)
 
     def save():
-        save_front(tmp_path / "front.csv", tmp_path / "front", best_front_of(study, LINE), {"data": "digits"})
+        files = {tmp_path / "front" / f"{best.number:05d}.yaml": best for best in best_front_of(study, LINE)}
+        save_front(tmp_path / "front.csv", files, lambda path: {"command": f"train {path.name}"})
         rows = list(csv.DictReader((tmp_path / "front.csv").open()))
         assert {f"{int(row['trial']):05d}.yaml" for row in rows} == {
             path.name for path in (tmp_path / "front").iterdir()
@@ -104,7 +105,7 @@ def test_the_front_on_disk_is_a_table_and_a_hyp_file_for_each_and_follows_the_st
     text = (tmp_path / "front" / "00001.yaml").read_text()
     assert yaml.safe_load(text) == {"x": 0.01}
     assert "# map50_95  0.3 (base 0.5, difference -0.2)\n# params    5 (base 9, difference -4)\n" in text
-    assert "# data      digits\n" in text
+    assert "# command   train 00001.yaml\n" in text
     study.add_trial(create_trial(values=[0.6, 5.0], params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)}))
     assert [row["trial"] for row in save()] == ["2"]
 

@@ -4,14 +4,14 @@ import math
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from small_study import exit_code, fitness, history, identity_of, in_process, kill_me
 
 from search_spaces import Param, Space
-from studies import StudyError, build_sampler, claim, finished, open_study, suggest, trials_of
+from studies import StudyError, build_sampler, claim, distribution, finished, open_study, suggest, trials_of
 from studies.nsga import LARGE_POPULATION, LONG, POPULATION, BaseFirstNSGAII
 from studies.sampler import SAMPLERS_FOR_GOALS
-from studies.study import counts
+from studies.study import KNOWN, counts
 
 GOALS = {"map50_95": "maximize", "params": "minimize"}
 ROUND = "BaseFirstNSGAII:generation"
@@ -66,6 +66,22 @@ def test_the_base_is_in_the_first_round_and_so_among_the_parents_of_the_second(s
     assert max(rounds) >= 2
     parents = study._storage.get_study_system_attrs(study._study_id)["BaseFirstNSGAII:parent:1"]
     assert trials_of(study)[0]._trial_id in parents
+
+
+def test_what_was_known_from_elsewhere_is_among_the_parents_of_the_second_round(space):
+    study = open_goals("memory:", space)
+    hyp = {**{param.name: param.default for param in space.params}, "degrees": 12.0, "layers": 6}
+    study.add_trial(
+        create_trial(
+            values=[2.0, 1.0],
+            params=hyp,
+            distributions={param.name: distribution(param) for param in space.params},
+            user_attrs={KNOWN: "trial 3 of another"},
+        )
+    )
+    run(study, space, 40)
+    parents = study._storage.get_study_system_attrs(study._study_id)["BaseFirstNSGAII:parent:1"]
+    assert {trial.number for trial in trials_of(study) if trial._trial_id in parents} >= {1}
 
 
 def test_with_one_goal_it_serves_as_any_other_sampler(space):

@@ -17,8 +17,8 @@ from torch import Tensor
 from trainer.api import DataError, EpochMetrics, Prepared, TrainingDiverged, TrainJob, TrainOptions
 from trainer.detection.batches import Ahead, Sampling, draw_batches
 from trainer.detection.checkpoint import strip
-from trainer.detection.detect import detect
-from trainer.detection.distributed import assemble, check_shares
+from trainer.detection.detect import detect, tell_latency
+from trainer.detection.distributed import assemble, check_shares, devices_of
 from trainer.detection.matching import Matches
 from trainer.detection.phases import phase_at
 from trainer.detection.recipe import HYPS, Recipe
@@ -28,6 +28,7 @@ from trainer.detection.world import World, check_options, find_idle, open_world
 
 logger = logging.getLogger(__name__)
 
+MOST_WORLDS = 32  # that are kept: they map files of decoded pictures, so that they take little memory
 SHOWN_BATCHES = 3  # of the first epoch, among the pictures that a training leaves
 
 
@@ -37,13 +38,14 @@ class DetectionTrainer:
     hyps: frozenset[str] | None = HYPS
 
     def __init__(self) -> None:
-        self._world: tuple[tuple[object, ...], World] | None = None
+        self._worlds: dict[tuple[object, ...], World] = {}  # the one that was entered last is the last
 
     def prepare(self, options: TrainOptions) -> Prepared:
         """Check the options, decode the data into the cache, fit the anchors. Raises DataError."""
         check_options(options)
         prepared = self._enter(options).prepared
-        return replace(prepared, warnings=(*prepared.warnings, *find_idle(options)))
+        costs = {"latency_ms": tell_latency(devices_of(options.device)[0]), "params": "weights that are learned"}
+        return replace(prepared, warnings=(*prepared.warnings, *find_idle(options)), costs=costs)
 
     def train(self, job: TrainJob) -> Generator[EpochMetrics, None, None]:
         """Yield after every epoch that was scored. Raises TrainingDiverged, TrainerError, DataError."""
@@ -56,14 +58,19 @@ class DetectionTrainer:
             yield from train_epochs(Run(job, recipe, world, team))
 
     def _enter(self, options: TrainOptions) -> World:
-        """The world of these options, kept between trainings: decoding and clustering happen once."""
+        """The world of these options, kept between trainings: decoding and clustering happen once.
+
+        Where models and image sizes evolve there are several. Only that of this training may lie on a GPU.
+        """
         apart = ("data", "model", "imgsz", "split", "single_cls", "cache", "rect", "weights")
         freezing = ("freeze_layers", "freeze_epochs")
         key = tuple(getattr(options, name) for name in (*apart, *freezing))
-        if self._world is None or self._world[0] != key:
-            self._world = (key, open_world(options))
-        check_shares(options, len(self._world[1].pictures.images))
-        return self._world[1]
+        world = self._worlds.pop(key, None) or open_world(options)
+        for other in self._worlds.values():
+            other.leave()
+        self._worlds = {**dict(list(self._worlds.items())[-MOST_WORLDS + 1 :]), key: world}
+        check_shares(options, len(world.pictures.images))
+        return world
 
 
 def train_epochs(run: Run) -> Iterator[EpochMetrics]:

@@ -38,7 +38,7 @@ def labels_by_picture(split: Split) -> list[np.ndarray]:
 def score_split(model: Darknet, split: Split, nc: int, dtype: torch.dtype = torch.float32) -> tuple[Scores, float]:
     """Score the model, as in evaluation mode, on every picture of a split; its convolutions compute in `dtype`.
 
-    Also returns how long a picture took, in milliseconds (see detect.LATENCY).
+    Also returns how long a picture took, in milliseconds (see `tell_latency`).
     """
     detections, latency_ms = detect_with_latency(model, split, dtype)
     return score(detections, labels_by_picture(split), nc), latency_ms

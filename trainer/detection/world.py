@@ -17,7 +17,6 @@ from trainer.detection.checkpoint import read_checkpoint
 from trainer.detection.darknet import Darknet, load_model, read_cfg
 from trainer.detection.data import DataSpec, Split, find_data, leaks, load_split, summarise
 from trainer.detection.dead import NEEDS, dead_hyps
-from trainer.detection.detect import LATENCY
 from trainer.detection.distributed import check_team, devices_of, find_place
 from trainer.detection.download import fetch, is_url
 from trainer.detection.freeze import freeze_layers
@@ -65,6 +64,10 @@ class World:
                 self.spec, name, options.imgsz, single_cls=options.single_cls, cache=options.cache
             )
         return self._others[name]
+
+    def leave(self) -> None:
+        """Give up what was brought to a GPU."""
+        self._resident.clear()
 
     def _bring(self, name: str, pixels: Tensor | None, device: torch.device) -> Tensor | None:
         """Pictures on a GPU, brought there once for all trainings; None where they cannot be, or need not."""
@@ -127,8 +130,7 @@ def open_world(options: TrainOptions) -> World:
     for frozen in {phase.frozen for phase in phases_of(options)}:
         freeze_layers(model, frozen)
     dead = dead_hyps(options, nc=spec.nc, has_polygons=pictures.has_polygons, has_colour=pictures.has_colour)
-    costs = {"latency_ms": LATENCY, "params": "weights that are learned"}
-    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS, costs)
+    prepared = Prepared(digest, summary, tuple(summarise(problems).splitlines()), dead, NEEDS)
     return World(spec, cfg, training, pictures, scored, anchors, weights, prepared)
 
 
