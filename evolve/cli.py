@@ -215,7 +215,7 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 )
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
 def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
-    """Show the best hyp of a study, or the front of one with several goals.
+    """Show the best hyp of a study, or the front of several goals.
 
     Without STUDY it is the study that improved last.
     """
