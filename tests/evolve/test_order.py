@@ -34,10 +34,11 @@ def begin(world: World, hyp: str, *arguments: str):
 
 
 def rows(folder: Path):
-    """What is known of each epoch, but for how long it took: as JSON, and as a table."""
+    """What is known of each epoch, but for what a clock measured: as JSON, and as a table."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     table = list(csv.DictReader((folder / "results.csv").open()))
-    return [{**row, "seconds": 0} for row in lines], [{**row, "seconds": "0"} for row in table]
+    untimed = [{**row, "seconds": 0, "costs": {**row.get("costs", {}), "latency_ms": 0}} for row in lines]
+    return untimed, [{**row, "seconds": "0"} for row in table]
 
 
 def epochs(folder: Path):
