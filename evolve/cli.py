@@ -237,6 +237,39 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
 
 
 @cli.command()
+@click.argument("study", required=False)
+@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
+@click.option(
+    "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the space, with wider bounds where they bind.")
+def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as_yaml: bool) -> None:
+    """Tell which hyps matter, which bounds bind, and what never moved.
+
+    With the advice that follows. Without STUDY it is the study that improved last.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.advising import insight_as_json, insight_into, tell_insight
+    from evolve.lookup import find_study
+    from search_spaces import dump_space
+    from studies.insight import widened
+
+    found = find_study(study, Path(runs), storage)
+    if found.best is None:
+        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+    known = insight_into(found.study, found.space)
+    if as_yaml:
+        click.echo(dump_space(widened(found.space, known)), nl=False)
+    elif as_json:
+        click.echo(insight_as_json(found.study.study_name, known))
+    else:
+        tell_insight(Console(), found.study.study_name, found.paths.config, known)
+
+
+@cli.command()
 @click.argument("name", required=False)
 def spaces(name: str | None) -> None:
     """List the search spaces, or show what one holds.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from optuna import Study
 
+from evolve.advising import brief
 from evolve.bucket import open_bucket
 from evolve.budget import Budget, Stop, seconds_of
 from evolve.config import EvolveConfig, complete, dump_config
@@ -92,15 +95,16 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         for warning in prepared.warnings:
             watcher.warned(warning)
         reason = "ended by an error"
+        hints: Callable[[], Sequence[str]] = tuple
         try:
             records.catch_up()
             stop = loop.run()
-            reason = stop.reason
+            reason, hints = stop.reason, partial(brief, study, space)
         except KeyboardInterrupt:
             reason = "interrupted; the same command goes on from here"
             raise
         finally:
-            watcher.ended(ended(config, paths, space, records, loop.standing, reason))
+            watcher.ended(replace(ended(config, paths, space, records, loop.standing, reason), hints=hints))
     return result(records.best, stop)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,3 +86,12 @@ def levels_of(param: Param) -> list[Value]:
             f"the hyp {param.name} stands for --{param.name}: give choices, or low, high and step of whole numbers"
         )
     return [param.from_unit((level + 0.5) / param.levels) for level in range(param.levels)]
+
+
+def limits_of(trainer: str) -> Mapping[str, tuple[float, float]]:
+    """Where a trainer's hyps have a meaning at all; nothing is known of one of your own."""
+    if trainer not in PLUGINS["limits"]:
+        return {}
+    module, _, attribute = PLUGINS["limits"][trainer].partition(":")
+    limits: Mapping[str, tuple[float, float]] = getattr(importlib.import_module(module), attribute)
+    return limits

@@ -204,6 +204,8 @@ def say_summary(console: Console, ended: Ended) -> None:
         console.print(changes_table(ended.base, ended.hyp))
         say(f"hyp file: {from_here(ended.hyp_file)}")
     say(f"train with it: {shlex.join(ended.command)}")
+    for line in ended.hints():
+        say(line)
 
 
 def say_best(console: Console, best: BestHyp, base: Hyp, hyp_file: Path) -> None:

@@ -7,10 +7,11 @@ from evolve.config import ConfigError, did_you_mean
 PLUGINS: dict[str, dict[str, str]] = {
     "trainer": {"detection": "trainer.detection.trainer:DetectionTrainer"},
     # How a trainer reads a hyp file: in older trainers' names too (translate), with its own defaults (complete), and of
-    # any trainer as much as means the same to it (adopt).
+    # any trainer as much as means the same to it (adopt). Where its hyps have a meaning at all (limits).
     "translate": {"detection": "trainer.detection.recipe:translate"},
     "complete": {"detection": "trainer.detection.recipe:complete"},
     "adopt": {"detection": "trainer.detection.recipe:adopt"},
+    "limits": {"detection": "trainer.detection.recipe:LIMITS"},
 }
 
 AS_OPTIONS = {"detection": ("model", "imgsz")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,6 +11,7 @@ from search_spaces import Hyp, Space, Value
 
 if TYPE_CHECKING:
     from studies import BestHyp
+    from studies.insight import Importance
 
 SHOWN = ("model", "imgsz")  # of a hyp of the front: what most of its costs come from
 
@@ -70,6 +71,19 @@ def show_goal(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if name == "params" else f"{value:.3g}" if name == "latency_ms" else f"{value:.4f}"
+
+
+def importance_table(importances: Iterable[Importance]) -> Table:
+    """Each hyp's importance, and how many times what chance makes of it that is; what is below 1 is dim."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("hyp", no_wrap=True)
+    table.add_column("importance", justify="right", no_wrap=True)
+    table.add_column("times chance", justify="right", no_wrap=True)
+    for one in importances:
+        times = f"{one.share / one.chance:.1f}" if one.chance else "-"
+        share = f"{100 * one.share:.1f} %"
+        table.add_row(one.name, share, times, style="bold" if one.told_from_chance else "dim")
+    return table
 
 
 def describe_change(before: Value | None, after: Value) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -36,7 +36,10 @@ class Opened:
 
 @dataclass(frozen=True)
 class Ended:
-    """What is left when a study ends. `hyp` is None when nothing completed; `command` trains with the best hyp."""
+    """What is left when a study ends. `hyp` is None when nothing completed; `command` trains with the best hyp.
+
+    `hints` gives what the study tells beyond that, in a few lines, to those who show it: that takes a second or two.
+    """
 
     reason: str
     standing: Standing
@@ -45,6 +48,7 @@ class Ended:
     hyp: Hyp | None
     hyp_file: Path
     command: Sequence[str]
+    hints: Callable[[], Sequence[str]] = tuple
 
 
 class Watcher(Protocol):

@@ -1,0 +1,239 @@
+"""What a study tells beyond its best hyp: which hyps matter, which bounds bind, what never moved, what is dead.
+
+All of it is data; who shows it is another matter. With several goals it is about the first.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+import numpy as np
+from optuna import Study
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Hyp, Param, Space, Value
+from search_spaces.space import round_significant
+from studies.noise import NoiseFloor, noise_floor, value_of
+from studies.study import BASE, goals_of, hyp_of, is_lost, trials_of
+
+LEAST_TRIALS = 25  # that have completed, before importances are reckoned
+LEAST_GOOD = 5  # of them in the good part: PED-ANOVA compares densities, and fewer make none
+GOOD_SHARE = 0.1  # of the trials, and of the hyps, that are taken for the good ones
+SHUFFLES = 20  # of the fitnesses among the trials, to see what chance makes
+AT_BOUND = 0.02  # of the range: so near to a bound a hyp sits at it
+BINDING_SHARE = 0.5  # of the good hyps that sit there
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much a hyp has to do with a trial's being among the best tenth.
+
+    `share` is its part of all hyps' importances, in [0, 1]; `chance` is what that exceeds once in twenty times where
+    fitness has nothing to do with any hyp.
+    """
+
+    name: str
+    share: float
+    chance: float
+
+    @property
+    def told_from_chance(self) -> bool:
+        return self.share > self.chance
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A bound at which at least half of the good hyps sit, though values beyond it have a meaning.
+
+    `share` is how many of them do; `wider` is the param with that bound moved outwards.
+    """
+
+    name: str
+    side: str
+    bound: float
+    share: float
+    wider: Param
+
+
+@dataclass(frozen=True)
+class Unmoved:
+    """A hyp that has the base's value in all of the good hyps; `tried` trials of the study had another."""
+
+    name: str
+    value: Value
+    tried: int
+
+
+@dataclass(frozen=True)
+class Insight:
+    """What is known of a study's hyps.
+
+    `completed` counts the trials with a fitness, known ones among them, `good` the hyps that are taken for the good
+    ones: the best tenth, and whatever is within the noise floor of the best. `spread` is the standard deviation of the
+    fitness over hyps (None of fewer than two). `importances`, the largest first, are empty below `LEAST_TRIALS`. `dead`
+    are the hyps that were not evolved since they can have no effect, each with the reason.
+    """
+
+    goal: str
+    completed: int
+    good: int
+    noise: NoiseFloor | None
+    spread: float | None
+    importances: Sequence[Importance] = ()
+    binding: Sequence[Binding] = ()
+    unmoved: Sequence[Unmoved] = ()
+    dead: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def idle(self) -> list[str]:
+        """The hyps to --freeze: not told from chance where others are, and not at a bound that binds."""
+        bound = {binding.name for binding in self.binding}
+        idle = [one.name for one in self.importances if not one.told_from_chance and one.name not in bound]
+        return idle if len(idle) < len(self.importances) else []
+
+
+def insight_of(
+    study: Study, space: Space, limits: Mapping[str, tuple[float, float]], dead: Mapping[str, str]
+) -> Insight:
+    """What the study's trials tell. `limits` says where a hyp has a meaning at all: no bound is to go beyond."""
+    trials = [trial for trial in trials_of(study) if _has_fitness(trial)]
+    scores = _scores(trials, study)
+    good = _good(scores, noise := noise_floor(trials_of(study)))
+    hyps = [{**space.defaults(), **dict(hyp)} for hyp in good]
+    return Insight(
+        goal=next(iter(goals_of(study))),
+        completed=len(trials),
+        good=len(good),
+        noise=noise,
+        spread=stdev(scores.values()) if len(scores) > 1 else None,
+        importances=_importances(study, space) if len(trials) >= LEAST_TRIALS else (),
+        binding=_binding(hyps, space, limits),
+        unmoved=_unmoved(hyps, study, space),
+        dead=dict(dead),
+    )
+
+
+def widened(space: Space, insight: Insight) -> Space:
+    """The space with the bounds that bind moved outwards."""
+    wider = {binding.name: binding.wider for binding in insight.binding}
+    return replace(space, params=tuple(wider.get(param.name, param) for param in space.params))
+
+
+Frozen = tuple[tuple[str, Value], ...]  # a hyp's params, as what it can be found by
+
+
+def _has_fitness(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
+
+
+def _scores(trials: Sequence[FrozenTrial], study: Study) -> dict[Frozen, float]:
+    """The mean of each hyp, more being better; a known trial is as good as one that was trained."""
+    sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
+    values: dict[Frozen, list[float]] = {}
+    for trial in trials:
+        values.setdefault(tuple(sorted(hyp_of(trial).items())), []).append(sign * value_of(trial))
+    return {hyp: fmean(found) for hyp, found in values.items()}
+
+
+def _good(scores: Mapping[Frozen, float], noise: NoiseFloor | None) -> list[Frozen]:
+    """The best tenth (five at least) and what is within the noise floor of the best; never more than half of all."""
+    ranked = sorted(scores, key=lambda hyp: -scores[hyp])
+    if not ranked:
+        return []
+    near = sum(score >= scores[ranked[0]] - (noise.sd if noise else 0.0) for score in scores.values())
+    return ranked[: min(max(near, LEAST_GOOD, math.ceil(GOOD_SHARE * len(ranked))), len(ranked) // 2)]
+
+
+def _importances(study: Study, space: Space) -> list[Importance]:
+    """By PED-ANOVA (Watanabe et al., IJCAI 2023), beside what it finds where the fitnesses are shuffled."""
+    from optuna.importance import PedAnovaImportanceEvaluator
+
+    trials = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
+    sign = -1 if study.directions[0] == StudyDirection.MAXIMIZE else 1  # it looks for what is low
+    losses = {trial.number: sign * value_of(trial) if _has_fitness(trial) else math.nan for trial in trials}
+    finite = [number for number in losses if math.isfinite(losses[number])]
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(GOOD_SHARE, LEAST_GOOD / len(finite)))
+    names = [param.name for param in space.evolving if all(param.name in trial.params for trial in trials)]
+
+    def importances(of: Mapping[int, float]) -> dict[str, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it reminds us that it takes low for good
+            return evaluator.evaluate(study, names, target=lambda trial: {**losses, **of}[trial.number])
+
+    found, rng = importances({}), np.random.default_rng(0)
+    shuffled = [
+        importances(dict(zip(finite, rng.permutation([losses[number] for number in finite]).tolist(), strict=True)))
+        for _ in range(SHUFFLES)
+    ]
+    whole = math.fsum(found.values()) or 1.0
+    told = (Importance(name, found[name] / whole, _chance([one[name] for one in shuffled]) / whole) for name in names)
+    return sorted(told, key=lambda one: -one.share)
+
+
+def _chance(shuffled: Sequence[float]) -> float:
+    """What one in twenty exceeds, their logarithms taken as normal: an outlier moves that less than a maximum."""
+    logs = [math.log(max(value, 1e-12)) for value in shuffled]
+    return math.exp(fmean(logs) + NormalDist().inv_cdf(0.95) * stdev(logs))
+
+
+def _binding(hyps: Sequence[Hyp], space: Space, limits: Mapping[str, tuple[float, float]]) -> list[Binding]:
+    found = []
+    for param in space.evolving:
+        if param.choices or not hyps:
+            continue
+        for side, bound in zip(("low", "high"), param.bounds, strict=True):
+            share = sum(_sits_at(param, hyp[param.name], side) for hyp in hyps) / len(hyps)
+            wider = _wider(param, side, limits)
+            if share >= BINDING_SHARE and getattr(wider, side) != bound:
+                found.append(Binding(param.name, side, bound, share, wider))
+    return found
+
+
+def _sits_at(param: Param, value: Value, side: str) -> bool:
+    if param.kind == "int":
+        return bool(value == getattr(param, side))
+    place = param.to_unit(value)
+    return place <= AT_BOUND if side == "low" else place >= 1 - AT_BOUND
+
+
+def _wider(param: Param, side: str, limits: Mapping[str, tuple[float, float]]) -> Param:
+    """The param with that bound moved by half of the range, where log by a quarter, but not to where it has no meaning.
+
+    Where all beyond the bound has none, it is the param as it was.
+    """
+    low, high = param.bounds
+    least, most = _meaning(param, limits)
+    moved: float
+    if param.step:
+        away = param.step if side == "high" else -param.step
+        places = range(max(1, int(high - low) // 2 // param.step), -1, -1)
+        reached = (int(high if side == "high" else low) + place * away for place in places)
+        moved = next(value for value in reached if least <= value <= most and (value > 0 or not param.log))
+    else:
+        ratio, width = (high / low) ** 0.25 if param.log else 1.0, (high - low) / 2
+        outward = (high * ratio, low / ratio) if param.log else (high + width, low - width)
+        moved = min(max(round_significant(outward[side == "low"], 2), least), most)
+    return replace(param, low=min(moved, low)) if side == "low" else replace(param, high=max(moved, high))
+
+
+def _meaning(param: Param, limits: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Where the values of a param mean something. If nothing is said of it, a bound of 0 is its end, and 0 to 1 too."""
+    low, high = param.bounds
+    least, most = limits.get(param.name, (0.0 if low >= 0 else -math.inf, 1.0 if (low, high) == (0, 1) else math.inf))
+    return min(least, low), max(most, high)
+
+
+def _unmoved(hyps: Sequence[Hyp], study: Study, space: Space) -> list[Unmoved]:
+    base: Mapping[str, Any] = {**space.defaults(), **study.user_attrs.get(BASE, {})}
+    tried = [trial for trial in trials_of(study) if trial.state.is_finished() and not is_lost(trial)]
+    return [
+        Unmoved(name, base[name], sum(hyp_of(trial).get(name, base[name]) != base[name] for trial in tried))
+        for name in (param.name for param in space.evolving)
+        if hyps and all(hyp[name] == base[name] for hyp in hyps)
+    ]
