@@ -27,7 +27,7 @@ LIMITS = {"momentum": (0.0, 0.9999), "layers": (1.0, np.inf)}
 
 def fitness(hyp):
     """lr0 and optimizer matter; of lr0, more than its bound would be better still. `still` must not be touched."""
-    height = 0.3 * SPACE["lr0"].to_unit(hyp["lr0"]) + 0.15 * (hyp["optimizer"] == "adam")
+    height = 0.3 * SPACE["lr0"].to_unit(hyp["lr0"]) + 0.2 * (hyp["optimizer"] == "adam")
     return height - 0.5 * (hyp["still"] != 0.25)
 
 
@@ -61,10 +61,10 @@ def insight(study, dead=None):
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"direction": "minimize"}, {"known": 60}, {"seed": 1}], ids=["", "minimised", "known", "other seed"]
+    "how", [{}, {"direction": "minimize", "known": 60}, {"seed": 1}], ids=["", "minimised, some known", "other seed"]
 )
 def test_what_matters_is_told_from_chance_and_what_does_not_is_not(how):
-    found = insight(made_up(150, **how))
+    found = insight(made_up(250, **how))
     assert found.importances[0].name == "lr0"
     told = {one.name for one in found.importances if one.told_from_chance}
     assert {"lr0", "optimizer"} <= told
