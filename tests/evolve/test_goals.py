@@ -178,6 +178,44 @@ def test_the_settings_that_were_written_down_go_on_with_the_study(frugal):
     assert 'goals is "maximize map50_95, minimize params" there, missing here' in refused.stderr
 
 
+def test_models_and_image_sizes_of_the_built_in_trainer_evolve(world, monkeypatch):
+    monkeypatch.setenv("EVOLVE_CACHE", str(world.folder / "cache"))
+    (world.folder / "sizes.yaml").write_text(
+        "model: {choices: [pico, nano], default: pico}\n"
+        "imgsz: {low: 32, high: 64, step: 32, default: 32}\n"
+        "fliplr: {low: 0.0, high: 1.0, default: 0.5}\n"
+    )
+    asked = ("--data", "digits", "--space", "sizes.yaml", "--objective", "map50,params", "--epochs", "1")
+    result = world.evolve("run", *asked, "--sampler", "random", "--generations", "3", "--batch", "32")
+    assert result.exit_code == 0, result.output
+    sizes = {"pico": set(), "nano": set()}
+    for trial in world.trials("digits"):
+        sizes[trial.params["model"]].add(trial.values[1])
+    assert [len(found) for found in sizes.values()] == [1, 1], "both were trained"
+    assert max(sizes["pico"]) < min(sizes["nano"])
+    (member, *_) = sorted((world.folder / "runs" / "digits" / "best" / "front").iterdir())
+    hyp = load_hyp(member)
+    again = world.evolve(
+        "train", "--hyp", str(member), "--data", "digits", "--epochs", "1", "--batch", "32", "--noplots"
+    )
+    assert again.exit_code == 0, again.output
+    trained = yaml.safe_load((world.folder / "runs" / "train" / "exp" / "args.yaml").read_text())
+    assert (trained["model"], trained["imgsz"]) == (hyp["model"], hyp["imgsz"])
+    other = world.evolve("train", "--hyp", str(member), "--data", "digits", "--epochs", "1", "--imgsz", "96")
+    assert (other.exit_code, "--imgsz 96 contradicts" in other.stderr) == (2, True)
+
+
+def test_a_size_that_a_model_cannot_take_is_told_before_the_first_trial(world, monkeypatch):
+    monkeypatch.setenv("EVOLVE_CACHE", str(world.folder / "cache"))
+    (world.folder / "sizes.yaml").write_text(
+        "model: {choices: [pico, nano], default: pico}\nimgsz: {low: 32, high: 64, step: 16, default: 32}\n"
+    )
+    result = world.evolve("run", "--data", "digits", "--space", "sizes.yaml", "--epochs", "1", "--generations", "2")
+    assert result.exit_code == 2
+    assert "imgsz must be a multiple of 32 for nano, got 48" in result.stderr
+    assert not (world.folder / "runs" / "digits" / "evolve.yaml").exists()
+
+
 # how it goes on
 
 

@@ -19,6 +19,7 @@ from trainer.detection.detect import (
     decode_likely,
     detect,
     detect_and_time,
+    detect_with_latency,
     load_batches,
     suitable_batch,
 )
@@ -112,6 +113,21 @@ def test_one_step_after_the_other_detects_the_same_and_says_what_each_took(model
         np.testing.assert_array_equal(found, expected)
     assert list(milliseconds) == ["preprocess", "inference", "suppression"]
     assert all(value > 0 for value in milliseconds.values())
+
+
+def test_the_latency_of_a_picture_is_what_the_plain_way_takes(model: Darknet) -> None:
+    split = make_split([(96, 96)] * 24)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        detect_with_latency(model, split, batch=4)  # what is computed first takes longer
+        detections, latency_ms = detect_with_latency(model, split, batch=4)
+        _, milliseconds = detect_and_time(model, split, batch=4)
+    finally:
+        torch.set_num_threads(threads)
+    assert len(detections) == 24
+    plain = milliseconds["inference"] + milliseconds["suppression"]
+    assert 0 < latency_ms < 2 * plain  # which a busy machine makes slower, as it goes by the clock on the wall
 
 
 def test_a_gpu_takes_more_small_pictures_at_once_than_large_ones() -> None:

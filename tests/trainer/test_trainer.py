@@ -106,6 +106,28 @@ def test_it_learns_what_a_few_epochs_can_teach(trainer: DetectionTrainer, data: 
     assert set(last.losses) == {"box", "obj", "cls"}
 
 
+def test_worlds_of_several_models_and_sizes_are_kept_beside_each_other(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    small, large = (job_of(data, tmp_path, epochs=1, imgsz=imgsz) for imgsz in (32, 64))
+    first = [timeless(metrics) for metrics in trainer.train(small)]
+    other = [timeless(metrics) for metrics in trainer.train(large)]
+    assert other != first
+    assert [timeless(metrics) for metrics in trainer.train(small)] == first
+    assert [timeless(metrics) for metrics in DetectionTrainer().train(small)] == first
+    assert trainer._enter(small.options) is trainer._enter(small.options)
+    assert trainer._enter(large.options).scored.images.shape[1] == 64
+
+
+def test_every_epoch_tells_how_many_weights_the_model_has_and_how_long_a_picture_takes(
+    trainer: DetectionTrainer, data: Path, tmp_path: Path
+) -> None:
+    for model in ("pico", "nano"):
+        (metrics,) = trainer.train(job_of(data, tmp_path, epochs=1, model=model))
+        assert metrics.costs["params"] == sum(weights.numel() for weights in load_model(model, 2).parameters())
+        assert 0 < metrics.costs["latency_ms"] < 1000
+
+
 def test_what_is_scored_is_the_split_that_was_asked_for(trainer: DetectionTrainer, data: Path, tmp_path: Path) -> None:
     summary = trainer.prepare(job_of(data, tmp_path, split="test").options).summary
     assert "test 8 with 16" in summary and "train 16 pictures with 32 boxes" in summary
