@@ -160,6 +160,13 @@ study_options = together(
     setting("pruner", "What stops hopeless trials: evolve, asha, median, none, ..."),
     fitness_option,
     setting("objective", "What is sought: fitness, or several goals with commas between, as map50_95,latency_ms."),
+    setting(
+        "race",
+        "Hyps that race against the base under fresh seeds at the end; 0: no race."
+        "  [default: what a tenth of the generations pays for, at most 10]",
+        metavar="N",
+        type=int,
+    ),
     setting("max_failures", "Failed trials in a row that end the study."),
     setting("study", "Name of the study and of its run folder.  [default: the name of the data]"),
     setting("runs", "Folder of the run folders."),
@@ -223,15 +230,17 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
     from rich.console import Console
 
     from evolve.lookup import find_study
-    from evolve.panel import say_best, say_front
+    from evolve.panel import say_best, say_decided, say_front
 
     found = find_study(study, Path(runs), storage)
     if found.best is None:
         raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
     if as_yaml:
-        click.echo(dump_hyp(found.best.hyp), nl=False)
+        click.echo(dump_hyp(found.decision.hyp if found.decision else found.best.hyp), nl=False)
     elif found.best.goals:
         say_front(Console(), found.front, found.paths.best_hyp)
+    elif found.decision:
+        say_decided(Console(), found.decision, found.base, found.paths.best_hyp)
     else:
         say_best(Console(), found.best, found.base, found.paths.best_hyp)
 
@@ -267,6 +276,33 @@ def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as
         click.echo(insight_as_json(found.study.study_name, known))
     else:
         tell_insight(Console(), found.study.study_name, found.paths.config, known)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of a training.  [default: as in the study]")
+@click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Seeds of the best third.")
+@click.option(
+    "--candidates", type=click.IntRange(min=1), default=10, show_default=True, help="Hyps that race against the base."
+)
+@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
+@click.option(
+    "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+def verify(study: str | None, runs: str, quiet: bool, **asked: Any) -> None:
+    """Race a study's best hyps against its base, under fresh seeds.
+
+    Without STUDY it is the study that improved last. Every candidate is trained with two seeds, the best third of them
+    with --seeds. What is decided stands in the study's hyp file then.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.panel import watcher_for
+    from evolve.verifying import verify as race_again
+
+    race_again(study, Path(runs), watcher=watcher_for(Console(), quiet=quiet), **asked)
 
 
 @cli.command()

@@ -79,6 +79,7 @@ class EvolveConfig:
     runs: str = "runs"
     storage: str | None = None
     bucket: str | None = None
+    race: int | None = None
     max_failures: int = 10
     trial_timeout: int | None = None
 
@@ -194,6 +195,8 @@ def _check(config: EvolveConfig) -> None:
         raise ConfigError(f"--budget is {config.budget}; it has to be a time with its unit: 8h, 90m, 1h30m or 45s")
     if config.target is not None and not math.isfinite(config.target):
         raise ConfigError(f"--target is {config.target}; it has to be a fitness, such as 0.5")
+    if config.race is not None and config.race < 0:
+        raise ConfigError(f"--race is {config.race}; it cannot be negative (0: no race)")
     for name in ("threads", "seed", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(config, name) < 0:
             flag = name.replace("_", "-")

@@ -44,6 +44,10 @@ class Fitness:
     def __call__(self, metrics: EpochMetrics) -> float:
         return math.fsum(weight * float(getattr(metrics, name)) for name, weight in self.weights.items())
 
+    def of(self, scores: Mapping[str, float]) -> float:
+        """The same of scores by name; NaN where one that is weighed is missing."""
+        return math.fsum(weight * scores.get(name, math.nan) for name, weight in self.weights.items())
+
     def __str__(self) -> str:
         return ",".join(f"{name}={weight:g}" for name, weight in self.weights.items())
 

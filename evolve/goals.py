@@ -103,6 +103,8 @@ def settle_goals(config: EvolveConfig) -> EvolveConfig:
     for name in ("target", "patience"):
         if getattr(config, name) is not None:
             raise ConfigError(f"--{name} goes by one number, and --objective {goals} has several: leave one out")
+    if config.race:
+        raise ConfigError(f"--race confirms the one best hyp, and of --objective {goals} there is none: leave one out")
     if goals.names[0] != FITNESS:
         fitness = f"{goals.names[0]}=1"
         if config.fitness not in (usual.fitness, fitness):

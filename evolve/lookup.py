@@ -14,6 +14,8 @@ from evolve.config import MASK, ConfigError, did_you_mean, read_config
 from evolve.paths import RunPaths
 from search_spaces import Hyp, Space
 from studies import BestHyp, StudyError, best_front_of, open_storage, sqlite_url, storage_errors
+from studies.decision import Decision
+from studies.racing import latest_decision
 from studies.study import BASE, IDENTITY
 
 
@@ -21,7 +23,8 @@ from studies.study import BASE, IDENTITY
 class Found:
     """A stored study: its space, the hyp that it began with, and the best one: of several goals, all of the front.
 
-    There is none while no trial has completed.
+    There is none while no trial has completed. `decision` is what a race of the study as it is now has decided, if
+    there was one.
     """
 
     paths: RunPaths
@@ -30,6 +33,7 @@ class Found:
     space: Space
     base: Hyp
     front: tuple[BestHyp, ...]
+    decision: Decision | None = None
 
     @property
     def best(self) -> BestHyp | None:
@@ -58,7 +62,8 @@ def find_study(name: str | None, runs: Path, storage: str | None = None) -> Foun
         if IDENTITY not in noted:
             raise StudyError(f"the study {study_name} was not made by evolve, or its making was cut short")
         space = Space.from_dict(noted[IDENTITY]["space"])
-        return Found(paths, study, noted[IDENTITY], space, noted[BASE], tuple(best_front_of(study, space)))
+        front, decision = tuple(best_front_of(study, space)), latest_decision(study, space)
+        return Found(paths, study, noted[IDENTITY], space, noted[BASE], front, decision)
 
 
 def _folder(name: str | None, runs: Path) -> Path:

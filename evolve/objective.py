@@ -79,7 +79,13 @@ class Objective:
             metrics={name: getattr(metrics, name) for name in METRICS},
             goals=reached,
             costs=metrics.costs,
+            final=self._score(metrics) if metrics.final else {},
         )
+
+    def _score(self, metrics: EpochMetrics) -> dict[str, float]:
+        """What was scored on a second split, and its fitness; nothing where that is no number."""
+        fitness = self.fitness.of(metrics.final)
+        return {"fitness": fitness, **metrics.final} if math.isfinite(fitness) else {}
 
 
 def _reason(error: TrainerError) -> str:

@@ -18,6 +18,7 @@ from studies.study import (
     COSTS,
     EPOCHS,
     FAILURE,
+    FINAL,
     METRICS,
     PARENTS,
     REPEAT_OF,
@@ -32,7 +33,7 @@ from studies.study import (
 
 def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
     """Store how a trial ended. A failed one has no value, so that nothing can take it for a fitness."""
-    measured = {METRICS: dict(outcome.metrics), COSTS: dict(outcome.costs)}
+    measured = {METRICS: dict(outcome.metrics), COSTS: dict(outcome.costs), FINAL: dict(outcome.final)}
     attributes = {SEED: seed, EPOCHS: outcome.epochs, **measured, FAILURE: outcome.failure}
     for name, value in attributes.items():
         if value or name in (SEED, EPOCHS):

@@ -7,6 +7,7 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,14 @@ from rich.text import Text
 
 from evolve.paths import from_here
 from evolve.standing import Outcome, Standing
-from evolve.tables import changes_table, front_table, name_dead, show_goal
-from evolve.watcher import Ended, Opened, Silence, Watcher
+from evolve.tables import changes_table, front_table, name_dead, name_entrant, race_table, show_goal
+from evolve.watcher import Ended, Opened, Racing, Silence, Watcher
 from search_spaces import Hyp
 
 if TYPE_CHECKING:
     from studies import BestHyp, Score
+    from studies.decision import Decision
+    from studies.race import Heat
 
 STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ROWS = 6
@@ -87,6 +90,24 @@ class PlainLines:
             f"  {outcome.failure or outcome.change}"
         )
 
+    def racing(self, racing: Racing) -> None:
+        self._race = race_as_opened(racing)
+        self._pace = Pace(self._race)
+        self._say(say_racing(racing))
+        if racing.done:
+            self._say(f"resumed: {racing.done} of {racing.trainings} trainings of the race are already done")
+
+    def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
+        self._say(
+            f"race {done:>4}/{self._race.generations}  {name_entrant(heat.entrant):<10}  seed {heat.seed}"
+            f"  {outcome.state:<8}  fitness {_figure(outcome.fitness):>7}"
+            f"  epochs {outcome.epochs:>3}/{self._race.epochs}"
+            f"  left {_duration(self._pace.left_s(Standing(complete=done))):>8}  {outcome.failure}"
+        )
+
+    def decided(self, decision: Decision) -> None:
+        say_decision(self._console, decision)
+
     def warned(self, warning: str) -> None:
         self._say(f"warning: {warning}")
 
@@ -104,6 +125,7 @@ class LivePanel:
         self._console = console
         self._rows: deque[Outcome] = deque(maxlen=ROWS)
         self._now = ""
+        self._of = "generation"
         self._live: Live | None = None
 
     def preparing(self, data: str) -> None:
@@ -120,8 +142,7 @@ class LivePanel:
             self._console.print(Text(say_pinned(opened.pinned)))
         for note in opened.notes:
             self._console.print(Text(note))
-        self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
-        self._live.start()
+        self._start()
 
     def started(self, number: int) -> None:
         self._now = f"trial {number}: epoch 1 of {self._opened.epochs}"
@@ -133,6 +154,21 @@ class LivePanel:
         self._rows.append(outcome)
         self._standing = standing
 
+    def racing(self, racing: Racing) -> None:
+        self._opened, self._of = race_as_opened(racing), "race"
+        self._standing = self._opened.standing
+        self._pace = Pace(self._opened)
+        self._rows.clear()
+        self._console.print(Text(say_racing(racing)))
+        self._start()
+
+    def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
+        self._rows.append(replace(outcome, change=f"{name_entrant(heat.entrant)}, seed {heat.seed}"))
+        self._standing = Standing(complete=done)
+
+    def decided(self, decision: Decision) -> None:
+        say_decision(self._console, decision)
+
     def warned(self, warning: str) -> None:
         self._console.print(Text(f"warning: {warning}", style="yellow"))
 
@@ -141,6 +177,11 @@ class LivePanel:
             self._live.stop()
         say_summary(self._console, ended)
 
+    def _start(self) -> None:
+        if self._live is None:
+            self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+
     def __rich__(self) -> RenderableType:
         """The panel as it is now; rich asks for it whenever it draws."""
         standing, opened = self._standing, self._opened
@@ -148,12 +189,13 @@ class LivePanel:
         head.add_column()
         head.add_column(justify="right")
         head.add_row(
-            Text(f"generation {standing.finished}/{opened.generations}", style="bold"),
+            Text(f"{self._of} {standing.finished}/{opened.generations}", style="bold"),
             Text(f"time left {_duration(self._pace.left_s(standing))}"),
         )
         bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
         bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
-        lines = (self._now, *_scores(standing.best), _shares(standing, opened.epochs))
+        shares = (*_scores(standing.best), _shares(standing, opened.epochs))
+        lines = (self._now, *(shares if self._of == "generation" else ()))
         told = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
         # Room for the "^C" that a terminal writes at the end: in a full last line it would push the panel up by a line.
         return Constrain(Group(head, bar, *told, self._table()), width=self._console.width - 2)
@@ -185,6 +227,32 @@ def say_pinned(pinned: Mapping[str, str]) -> str:
     return f"not evolved, since they can have no effect here: {name_dead(pinned)}"
 
 
+def race_as_opened(racing: Racing) -> Opened:
+    """A race as what paces and panels know: so many trainings to do, so many done."""
+    done = Standing(complete=racing.done)
+    return Opened(racing.name, Path(), racing.trainings, racing.epochs, "", done)
+
+
+def say_race(decision: Decision) -> str:
+    trainings, seeds = len(decision.runs), decision.verdict.seeds
+    return f"race of {trainings} trainings of {decision.epochs} epochs, seeds {seeds[0]} to {seeds[-1]}"
+
+
+def say_racing(racing: Racing) -> str:
+    rivals = f"{racing.challengers} challenger{'s' * (racing.challengers > 1)}"
+    seeds = f"fresh seeds {racing.seeds[0]} to {racing.seeds[-1]}"
+    return f"race: {rivals} against the base, {racing.trainings} trainings of {racing.epochs} epochs, {seeds}"
+
+
+def say_decision(console: Console, decision: Decision) -> None:
+    """Print what a race has decided: everybody's results, how the study's ranks carried over, and who is best."""
+    console.print(race_table(decision))
+    if (rho := decision.correlation) is not None:
+        told = f"the study's ranks of these {len(decision.scores)} against the race's: Spearman's rho {rho:.2f}"
+        console.print(Text(told), soft_wrap=True)
+    console.print(Text(decision.sentence()), soft_wrap=True)
+
+
 def say_summary(console: Console, ended: Ended) -> None:
     """Print how a study ended: the best hyp against the base, where it lies, how to train with it."""
 
@@ -201,8 +269,14 @@ def say_summary(console: Console, ended: Ended) -> None:
     else:
         for line in _scores(ended.standing.best):
             say(line)
-        console.print(changes_table(ended.base, ended.hyp))
-        say(f"hyp file: {from_here(ended.hyp_file)}")
+        if ended.unconfirmed is None:
+            console.print(changes_table(ended.base, ended.hyp))
+            say(f"hyp file: {from_here(ended.hyp_file)}")
+        else:
+            say(f"hyp file: {from_here(ended.hyp_file)} holds the base")
+            say(f"the best of the search, not confirmed: {from_here(ended.unconfirmed)}")
+    if ended.no_race:
+        say(ended.no_race)
     say(f"train with it: {shlex.join(ended.command)}")
     for line in ended.hints():
         say(line)
@@ -236,6 +310,15 @@ def _reached(outcome: Outcome) -> str:
     """The fitness, or what was reached in each goal."""
     reached: Mapping[str, float | None] = outcome.goals or {"fitness": outcome.fitness}
     return "  ".join(f"{name} {show_goal(name, value):>7}" for name, value in reached.items())
+
+
+def say_decided(console: Console, decision: Decision, base: Hyp, hyp_file: Path) -> None:
+    """Print what the last race of a study that is not running has decided, what its best hyp changed, where it lies."""
+    console.print(Text(f"{decision.study}: {say_race(decision)}"), soft_wrap=True)
+    say_decision(console, decision)
+    if decision.verdict.winner is not None:
+        console.print(changes_table(base, decision.hyp))
+    console.print(Text(f"hyp file: {from_here(hyp_file)}"), soft_wrap=True)
 
 
 def _scores(best: BestHyp | None) -> tuple[str, str]:

@@ -38,6 +38,16 @@ class RunPaths:
         return self.root / "best" / "front" / f"{number:05d}.yaml"
 
     @property
+    def unconfirmed(self) -> Path:
+        """The best hyp of the search, where a race has left the base as best."""
+        return self.root / "best" / "unconfirmed.yaml"
+
+    @property
+    def race(self) -> Path:
+        """What the last race has decided, for programs."""
+        return self.root / "race.json"
+
+    @property
     def table(self) -> Path:
         """One row a finished trial, for spreadsheets."""
         return self.root / "evolve.csv"
@@ -55,9 +65,15 @@ class RunPaths:
     @property
     def for_others(self) -> tuple[str, ...]:
         """Patterns of what a copy of the folder needs, to be looked at and to go on elsewhere."""
-        best = (self.best_hyp, self.front_table, self.best_hyp.parent / "front" / "*.yaml")
-        found = (self.config, self.table, self.database, *best, self.root / "trials" / "*" / "metrics.jsonl")
+        best = (self.best_hyp, self.unconfirmed, self.front_table, self.best_hyp.parent / "front" / "*.yaml")
+        folders = (self.root / "trials" / "*", self.root / "races" / "*" / "trials" / "*")
+        metrics = (folder / "metrics.jsonl" for folder in folders)
+        found = (self.config, self.table, self.database, self.race, *best, *metrics)
         return tuple(path.relative_to(self.root).as_posix() for path in found)
+
+    def of_race(self, name: str) -> RunPaths:
+        """The files of a race's trainings, which are numbered as trials are."""
+        return RunPaths(self.root / "races" / name)
 
     def trial(self, number: int) -> Path:
         """The folder that is one trial's own."""

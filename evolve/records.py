@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from optuna import Study
 
@@ -17,7 +19,10 @@ from evolve.paths import RunPaths, from_here
 from evolve.tables import name_dead
 from evolve.watcher import Watcher
 from search_spaces import Space
-from studies import BestHyp, append_row, best_front_of, rewrite_csv, save_best, save_front, trials_of
+from studies import BestHyp, append_row, best_front_of, rewrite_csv, save_best, save_front, trials_of, write_atomically
+from studies.decision import Decision
+from studies.persistence import save_hyp
+from studies.racing import best_after, latest_decision
 from trainer import EpochMetrics
 
 LATER = (
@@ -53,13 +58,16 @@ class Records:
         self._table_is_whole = False
         self._written: list[BestHyp] = []
         self.front: list[BestHyp] = []
+        self.decision: Decision | None = None
 
     @property
     def best(self) -> BestHyp | None:
+        """The best of the search, whatever a race says."""
         return next(iter(self.front), None)
 
     def catch_up(self) -> None:
         """Bring best/hyp.yaml and evolve.csv in line with the study, whatever was there."""
+        self.decision = latest_decision(self._study, self._space)
         self._write_best()
         with self._forgiving(self._paths.table):
             rewrite_csv(self._paths.table, self._study, self._space)
@@ -75,6 +83,7 @@ class Records:
         """Add a trial that has just finished to the table, and its hyp as the best if it is."""
         if not self._table_is_whole:
             return self.catch_up()
+        self.decision = None  # it was about the study as it was before
         self._write_best()
         with self._forgiving(self._paths.table):
             self._table_is_whole = False
@@ -82,21 +91,59 @@ class Records:
             self._table_is_whole = True
         return None
 
+    def decide(self, decision: Decision) -> None:
+        """Have the files tell what a race of the study as it is now has decided."""
+        self.decision = decision
+        self._write_best()
+
+    @property
+    def chosen(self) -> BestHyp | None:
+        """What best/hyp.yaml holds: the best so far, or what a race has decided."""
+        return self.best if self.decision is None else best_after(self.decision, self._study)
+
+    @property
+    def unconfirmed(self) -> Path | None:
+        """Where the search's best hyp lies, if a race has left the base as best."""
+        if self.best is None or self.decision is None or self.decision.verdict.winner is not None:
+            return None
+        return self._paths.unconfirmed if self.best.hyp != self.decision.hyp else None
+
     def _write_best(self) -> None:
         self.front = best_front_of(self._study, self._space)
-        if self.best is None or self.front == self._written:
+        if self.best is None:
             return
+        if self.decision is not None:
+            self._write_decision(self.decision)
+        elif self.front != self._written:
+            self._save(self._paths.best_hyp, self.best)
+            self._written = self.front
+        if self.unconfirmed is not None:
+            self._save(self.unconfirmed, self.best)
+        else:
+            with self._forgiving(self._paths.unconfirmed):
+                self._paths.unconfirmed.unlink(missing_ok=True)
+
+    def _save(self, path: Path, best: BestHyp) -> None:
+        with self._forgiving(path):
+            path.parent.mkdir(exist_ok=True)
+            save_best(path, best, {**self._chosen_for(best), **self._provenance(path)})
+            if best.goals:
+                files = {self._paths.front_hyp(best.number): best for best in self.front}
+                save_front(self._paths.front_table, files, self._provenance)
+
+    def _write_decision(self, decision: Decision) -> None:
         path = self._paths.best_hyp
         with self._forgiving(path):
             path.parent.mkdir(exist_ok=True)
-            save_best(path, self.best, {**self._chosen_for(self.best), **self._provenance(path)})
-            if self.best.goals:
-                files = {self._paths.front_hyp(best.number): best for best in self.front}
-                save_front(self._paths.front_table, files, self._provenance)
-            self._written = self.front
+            told = self._provenance(path, epochs=decision.epochs)
+            save_hyp(path, decision.hyp, decision.title(), decision.facts(), told)
+            self._written = []
+        with self._forgiving(self._paths.race):
+            write_atomically(self._paths.race, decision.to_json())
 
-    def _provenance(self, path: Path) -> dict[str, str]:
-        return provenance(self._config, path, option_hyps(self._space, self._config.trainer), self._pinned)
+    def _provenance(self, path: Path, **other: Any) -> dict[str, str]:
+        config = replace(self._config, **other)
+        return provenance(config, path, option_hyps(self._space, config.trainer), self._pinned)
 
     def _chosen_for(self, best: BestHyp) -> dict[str, str]:
         """Why it is this one of the front, where there is one."""

@@ -21,6 +21,7 @@ class Outcome:
     """How one trial ended. `fitness` is its last epoch's (None: no epoch ended), `change` what it moved most.
 
     `goals` are what it reached in each of several, the first of which is the fitness; `costs` what its trainer told.
+    `final` holds the metrics and the fitness on a second split, if one was scored.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     goals: Mapping[str, float] = field(default_factory=dict)
     costs: Mapping[str, float] = field(default_factory=dict)
+    final: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

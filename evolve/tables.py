@@ -11,6 +11,7 @@ from search_spaces import Hyp, Space, Value
 
 if TYPE_CHECKING:
     from studies import BestHyp
+    from studies.decision import Decision
     from studies.insight import Importance
 
 SHOWN = ("model", "imgsz")  # of a hyp of the front: what most of its costs come from
@@ -84,6 +85,28 @@ def importance_table(importances: Iterable[Importance]) -> Table:
         share = f"{100 * one.share:.1f} %"
         table.add_row(one.name, share, times, style="bold" if one.told_from_chance else "dim")
     return table
+
+
+def race_table(decision: Decision) -> Table:
+    """Who ran, over how many seeds, how well, by how much more than the base, and how well on test."""
+    has_test = any("fitness" in found.final for found in decision.results)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("trial", no_wrap=True)
+    for name in ("seeds", "fitness", "difference", "95 % interval", *(["on test"] if has_test else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for found in decision.results:
+        interval = " to ".join(f"{end:+.4f}" for end in found.interval) if found.interval else ""
+        difference = "" if found.difference is None else f"{found.difference:+.4f}"
+        failed = f" ({found.failed} failed)" if found.failed else ""
+        mean = "-" if found.mean is None else f"{found.mean:.4f}"
+        on_test = [f"{found.final['fitness']:.4f}" if "fitness" in found.final else "-"] if has_test else []
+        name = "base" if found.entrant is None else str(found.entrant)
+        table.add_row(name, f"{found.n}{failed}", mean, difference, interval, *on_test)
+    return table
+
+
+def name_entrant(entrant: int | None) -> str:
+    return "base" if entrant is None else f"trial {entrant}"
 
 
 def describe_change(before: Value | None, after: Value) -> str:

@@ -6,11 +6,15 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from evolve.bucket import Bucket, Uploads
 from evolve.standing import Outcome, Standing
 from search_spaces import Hyp
+
+if TYPE_CHECKING:
+    from studies.decision import Decision
+    from studies.race import Heat
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Ended:
     """What is left when a study ends. `hyp` is None when nothing completed; `command` trains with the best hyp.
 
     `hints` gives what the study tells beyond that, in a few lines, to those who show it: that takes a second or two.
+    `no_race` is the reason that there was no race ('': there was, or the study did not come so far). `unconfirmed` is
+    where the search's best hyp lies, if a race has left the base as best.
     """
 
     reason: str
@@ -49,6 +55,20 @@ class Ended:
     hyp_file: Path
     command: Sequence[str]
     hints: Callable[[], Sequence[str]] = tuple
+    no_race: str = ""
+    unconfirmed: Path | None = None
+
+
+@dataclass(frozen=True)
+class Racing:
+    """What is known when a race begins or goes on: its name, how many challenge the base, how much is to be done."""
+
+    name: str
+    challengers: int
+    seeds: range
+    epochs: int
+    trainings: int
+    done: int
 
 
 class Watcher(Protocol):
@@ -63,6 +83,12 @@ class Watcher(Protocol):
     def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
 
     def finished(self, outcome: Outcome, standing: Standing) -> None: ...
+
+    def racing(self, racing: Racing) -> None: ...
+
+    def raced(self, heat: Heat, outcome: Outcome, done: int) -> None: ...
+
+    def decided(self, decision: Decision) -> None: ...
 
     def warned(self, warning: str) -> None: ...
 
@@ -81,6 +107,12 @@ class Silence:
     def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
 
     def finished(self, outcome: Outcome, standing: Standing) -> None: ...
+
+    def racing(self, racing: Racing) -> None: ...
+
+    def raced(self, heat: Heat, outcome: Outcome, done: int) -> None: ...
+
+    def decided(self, decision: Decision) -> None: ...
 
     def warned(self, warning: str) -> None: ...
 
@@ -111,6 +143,17 @@ class Uploading:
         self._watcher.finished(outcome, standing)
         self._uploads.soon()
         self._tell()
+
+    def racing(self, racing: Racing) -> None:
+        self._watcher.racing(racing)
+
+    def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
+        self._watcher.raced(heat, outcome, done)
+        self._uploads.soon()
+        self._tell()
+
+    def decided(self, decision: Decision) -> None:
+        self._watcher.decided(decision)
 
     def warned(self, warning: str) -> None:
         self._watcher.warned(warning)

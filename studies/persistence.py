@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
 from studies.front import front_of
-from studies.noise import by_hyp, value_of
+from studies.noise import by_hyp
 from studies.study import (
     COSTS,
     EPOCHS,
@@ -84,8 +84,7 @@ class Score:
     sd: float | None = None
 
     @classmethod
-    def of(cls, trials: Sequence[FrozenTrial]) -> Score:
-        values = [value_of(trial) for trial in trials]
+    def of(cls, values: Sequence[float]) -> Score:
         return cls(fmean(values), len(values), stdev(values) if len(values) > 1 else None)
 
 
@@ -112,7 +111,7 @@ def best_front_of(study: Study, space: Space) -> list[BestHyp]:
 
     return [
         BestHyp(
-            hyp=_whole_hyp(groups[index][0], space),
+            hyp=whole_hyp(hyp_of(groups[index][0]), space),
             fitness=means[index][0],
             metrics=_mean_of(METRICS, groups[index]),
             number=groups[index][0].number,
@@ -120,7 +119,7 @@ def best_front_of(study: Study, space: Space) -> list[BestHyp]:
             study=study.study_name,
             seed=groups[index][0].user_attrs.get(SEED),
             seeds=len(groups[index]),
-            base=None if base is None else Score.of(groups[base]),
+            base=None if base is None else Score.of([trial.values[0] for trial in groups[base]]),
             found=_last_end(groups[index]),
             goals=goals(index),
             base_goals=goals(base),
@@ -131,13 +130,31 @@ def best_front_of(study: Study, space: Space) -> list[BestHyp]:
 
 
 def save_best(path: Path, best: BestHyp, provenance: Mapping[str, str]) -> None:
+    """Replace the hyp file at `path` by this hyp, with what is known of it, as `save_hyp` does."""
+    if best.goals:
+        title = f"A hyp of the front of an evolve study so far: nothing beats it in all of {', '.join(best.goals)}."
+    else:
+        title = "The best hyp of an evolve study so far."
+    save_hyp(path, best.hyp, [title, NOT_CONFIRMED], _facts(best), provenance)
+
+
+def save_hyp(
+    path: Path, hyp: Hyp, title: Sequence[str], facts: Mapping[str, str], provenance: Mapping[str, str]
+) -> None:
     """Replace the hyp file at `path` by this hyp, below a header of comments; raises OSError.
 
-    `provenance` goes into the header line by line: data, epochs, imgsz, model, optimizer, version, command ... A file
-    that is this best already is left as it is: its provenance and its age are those of the day when it was found.
+    `facts` and `provenance` go into the header line by line: fitness, trial ... and data, epochs, imgsz, version,
+    command ... A file that says the same but for its provenance is left as it is: that, and its age, are those of the
+    day when it was found.
     """
-    if not _is_of(path, best):
-        write_atomically(path, dump_hyp(best.hyp, header=_header(best, provenance)))
+    if not _says(path, hyp, [*title, *_lines(facts)]):
+        write_atomically(path, dump_hyp(hyp, header=[*title, *_lines({**facts, **provenance}), ""]))
+
+
+def whole_hyp(evolving: Hyp, space: Space) -> dict[str, Value]:
+    """These values and, for what is not among them, the fixed values and defaults; in the space's order."""
+    values = {**space.defaults(), **evolving}
+    return {name: values[name] for name in space.order}
 
 
 def rewrite_csv(path: Path, study: Study, space: Space) -> None:
@@ -198,38 +215,36 @@ def write_atomically(path: Path, text: str) -> None:
     _sync_folder(path.parent)
 
 
-def _is_of(path: Path, best: BestHyp) -> bool:
-    """Whether the file has this hyp, and what its header says of fitness, metrics, trial, study and date."""
+def _says(path: Path, hyp: Hyp, header: Sequence[str]) -> bool:
+    """Whether the file has this hyp, and these lines in its header."""
     try:
         lines = {" ".join(line.split()) for line in path.read_text(encoding="utf-8").splitlines()}
         held = load_hyp(path)
     except (OSError, UnicodeDecodeError, SpaceError):
         return False
-    told = {" ".join(f"# {line}".split()) for line in _header(best, {})}
-    return told <= lines and list(held.items()) == list(best.hyp.items())
+    told = {" ".join(f"# {line}".split()) for line in header}
+    return told <= lines and list(held.items()) == list(hyp.items())
 
 
-def _header(best: BestHyp, provenance: Mapping[str, str]) -> list[str]:
+def _facts(best: BestHyp) -> dict[str, str]:
     several = f"mean of {best.seeds} seeds; " if best.seeds > 1 else ""
     goals = {
         name: f"{value:.6g} ({several}{_against(value, best.base_goals.get(name))})"
         for name, value in best.goals.items()
     }
-    entries = {
+    return {
         **(goals or {"fitness": f"{best.fitness:.6g} ({several}{_against_base(best)})"}),
         "metrics": ", ".join(f"{name} {value:.4g}" for name, value in best.metrics.items()) or "none",
         "trial": f"{best.number}" + (f" (training seed {best.seed})" if best.seed is not None else ""),
         "study": best.study,
         **({"date": best.found.strftime("%Y-%m-%d %H:%M UTC")} if best.found else {}),
-        **provenance,
     }
+
+
+def _lines(entries: Mapping[str, str]) -> list[str]:
+    """One a name, on one line each, their values below one another."""
     width = max(map(len, entries))
-    lines = [f"{key:<{width}}  {' '.join(str(value).split())}" for key, value in entries.items()]
-    if best.goals:
-        title = f"A hyp of the front of an evolve study so far: nothing beats it in all of {', '.join(best.goals)}."
-    else:
-        title = "The best hyp of an evolve study so far."
-    return [title, NOT_CONFIRMED, *lines, ""]
+    return [f"{name:<{width}}  {' '.join(str(value).split())}" for name, value in entries.items()]
 
 
 def _against_base(best: BestHyp) -> str:
@@ -269,15 +284,9 @@ def _front_rows(front: Sequence[BestHyp]) -> Iterator[list[object]]:
         ]
 
 
-def _whole_hyp(trial: FrozenTrial, space: Space) -> dict[str, Value]:
-    """The trial's params and, for what it does not have, the fixed values and defaults; in the space's order."""
-    values = space.defaults() | hyp_of(trial)
-    return {name: values[name] for name in space.order}
-
-
 def _row(trial: FrozenTrial, generation: int, space: Space, costs: Sequence[str]) -> list[object]:
     metrics, told = trial.user_attrs.get(METRICS, {}), trial.user_attrs.get(COSTS, {})
-    hyp = _whole_hyp(trial, space)
+    hyp = whole_hyp(hyp_of(trial), space)
     return [
         trial.number,
         generation,

@@ -46,6 +46,7 @@ WORKER = "worker"  # {host, pid, started}
 SEED = "seed"  # of its training
 METRICS = "metrics"  # of its last epoch: precision, recall, map50, map50_95
 COSTS = "costs"  # of its last epoch, where the trainer tells any: latency_ms, params
+FINAL = "final"  # metrics and fitness on a second split, after the last epoch
 EPOCHS = "epochs"  # how many it ran
 FAILURE = "failure"  # one line
 LOST = "lost"  # why; the trial does not count, its hyp was queued again

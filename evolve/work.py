@@ -1,0 +1,105 @@
+"""What works on a study in its run folder, opened and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from optuna import Study
+
+from evolve.config import EvolveConfig
+from evolve.fitness import Fitness
+from evolve.goals import Goals
+from evolve.hyps import option_hyps, part, settle, variants
+from evolve.interrupts import Interrupts
+from evolve.lock import sole_use
+from evolve.objective import Objective
+from evolve.opening import identity_of, open_resumable, pin, space_of, storage_of, without_effect
+from evolve.paths import RunPaths
+from evolve.records import Records, train_command
+from evolve.standing import Standing
+from evolve.training import check_understood, process_trainer
+from evolve.warm_start import Source, offer_of, take_over
+from evolve.watcher import Ended, Watcher
+from search_spaces import Space
+from studies import storage_errors
+from studies.study import base_seeds_of
+from trainer import Prepared
+
+
+@dataclass(frozen=True)
+class Work:
+    """A study that is open, with who trains for it, who writes down and who watches.
+
+    `pinned` are the hyps that do not evolve since they can have no effect, each with the reason; `notes` are lines on
+    what was taken over from earlier searches, and on the goals.
+    """
+
+    config: EvolveConfig
+    paths: RunPaths
+    space: Space
+    study: Study
+    objective: Objective
+    records: Records
+    watcher: Watcher
+    prepared: Prepared
+    pinned: Mapping[str, str]
+    notes: Sequence[str]
+
+
+@contextmanager
+def open_work(
+    config: EvolveConfig, paths: RunPaths, watcher: Watcher, sources: Sequence[Source] = ()
+) -> Iterator[Work]:
+    """Open the study of a complete configuration, or create it, and take over what earlier `sources` have to offer.
+
+    Raises what `evolve.engine.evolve` does.
+    """
+    goals = Goals.parse(config.objective)
+    space = space_of(config)
+    as_options = option_hyps(space, config.trainer)
+    _, base = settle(space.defaults(), config.train_options(), as_options)
+    config = replace(config, model=base.model, imgsz=base.imgsz)
+    fitness = Fitness.parse(config.fitness)
+    trainer = process_trainer(config, paths.worker_log)
+    with (
+        sole_use(paths),
+        Interrupts() as interrupts,
+        closing(trainer),
+        storage_errors(config.storage or str(paths.database)),
+    ):
+        watcher.preparing(config.data)
+        check_understood(part(space.defaults(), as_options)[1], trainer.hyps, config.trainer)
+        options = replace(config.train_options(), fitness_weights=fitness.in_order)
+        for variant in variants(space, options, as_options):  # at last the base's
+            prepared = trainer.prepare(variant)
+        goals.check_told(prepared.costs, config.trainer)
+        storage = storage_of(config, paths, space)
+        pinned = without_effect(config, storage, space, prepared)
+        space = pin(space, pinned)
+        offers = [offer_of(source, space, config.trainer) for source in sources]
+        study = open_resumable(config, storage, space, identity_of(config, space, fitness, prepared, pinned))
+        taken = [take_over(study, offer, space, config.trainer) for offer in offers]
+        config = replace(config, base_seeds=base_seeds_of(study))
+        records = Records(study, space, config, paths, watcher, pinned)
+        objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts, goals, as_options)
+        notes = (*taken, *goals.tell(prepared.costs, config.sampler))
+        yield Work(config, paths, space, study, objective, records, watcher, prepared, pinned, notes)
+
+
+def ended(work: Work, standing: Standing, reason: str, no_race: str = "") -> Ended:
+    """What is left to tell when the work ends."""
+    chosen, config = work.records.chosen, work.config
+    epochs = config.epochs if work.records.decision is None else work.records.decision.epochs
+    return Ended(
+        reason=reason,
+        standing=standing,
+        epochs=config.epochs,
+        base=work.space.defaults(),
+        hyp=chosen.hyp if chosen else None,
+        hyp_file=work.paths.best_hyp,
+        command=train_command(replace(config, epochs=epochs), work.paths.best_hyp, work.objective.as_options),
+        no_race=no_race,
+        unconfirmed=work.records.unconfirmed,
+    )
