@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 
-from studies.study import generation_of, generations, is_known, trials_of
+from studies.study import BASE, generation_of, generations, hyp_of, is_known, trials_of
 
 POPULATION, LARGE_POPULATION = 20, 50
 LONG = 500  # trials, from which on rounds are of the large population: Optuna's default
@@ -17,6 +19,9 @@ LONG = 500  # trials, from which on rounds are of the large population: Optuna's
 
 class BaseFirstNSGAII(NSGAIISampler):
     """Optuna's NSGA-II (Deb et al., "A fast and elitist multiobjective genetic algorithm", 2002), in rounds of 20.
+
+    The first round is the base, and the base with some hyps drawn anew: one, all, or a number between, as many of them
+    small as large on a scale of ratios. Optuna draws all, and of nearly thirty hyps one is then always ruinous.
 
     Every trial belongs to a round from its start. Optuna gives it one when its first hyp is drawn, so that queued
     trials, the base among them, would be nobody's parents. And parents come in the order of our generations. In Optuna
@@ -37,7 +42,13 @@ class BaseFirstNSGAII(NSGAIISampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         self._grow(study, trial)
-        return super().sample_relative(study, trial, search_space)
+        base = trials_of(study)[0]
+        if self.get_trial_generation(study, trial) > 0 or BASE not in base.user_attrs or not search_space:
+            return super().sample_relative(study, trial, search_space)
+        rng = np.random.default_rng(self._seed)
+        anew = math.floor(len(search_space) ** rng.random() + 0.5)
+        kept = rng.permutation(sorted(search_space))[anew:]
+        return {name: value for name, value in hyp_of(base).items() if name in kept}
 
     def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
         members = super().get_population(study, generation)

@@ -68,6 +68,17 @@ def test_the_base_is_in_the_first_round_and_so_among_the_parents_of_the_second(s
     assert trials_of(study)[0]._trial_id in parents
 
 
+def test_the_first_round_is_the_base_with_some_hyps_drawn_anew(space):
+    study = open_goals("memory:", space)
+    run(study, space, POPULATION)
+    base = {param.name: param.default for param in space.evolving}
+    moved = [sum(trial.params[name] != value for name, value in base.items()) for trial in trials_of(study)]
+    assert moved[0] == 0
+    assert moved.count(1) > 3, "one"
+    assert max(moved) >= len(base) - 1, "or nearly all"
+    assert {name for trial in trials_of(study) for name in base if trial.params[name] != base[name]} == base.keys()
+
+
 def test_what_was_known_from_elsewhere_is_among_the_parents_of_the_second_round(space):
     study = open_goals("memory:", space)
     hyp = {**{param.name: param.default for param in space.params}, "degrees": 12.0, "layers": 6}
