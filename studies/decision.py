@@ -73,10 +73,11 @@ class Decision:
         """What it says then."""
         best, base, seeds = self.verdict.best, self.verdict.base, self.verdict.seeds
         against = "" if best is base else f"; base {_mean(base)}"
+        luck = "" if best is base else f" ({self.verdict.expected:.6g} without the luck of the pick)"
         on_test = _named(best.final) + (f"; base {_named(base.final)}" if against else "")
         return {
             "verdict": self.sentence(),
-            "fitness": _mean(best) + against,
+            "fitness": _mean(best) + luck + against,
             "metrics": _named(best.metrics),
             **({"on test": on_test} if best.final else {}),
             "seeds": f"{seeds[0]} to {seeds[-1]}, each for both",
@@ -98,6 +99,7 @@ class Decision:
             "winner": _named_entrant(verdict.winner),
             "verdict": self.sentence(),
             "seeds_to_settle": verdict.seeds_to_settle,
+            "leader_expected": verdict.expected,
             "rank_correlation": self.correlation,
             "results": [self._row(found) for found in self.results],
         }

@@ -57,7 +57,8 @@ class Verdict:
 
     `winner` is the fittest finalist if its interval lies above 0; None: the base stays. `seeds_to_settle` is how many
     seeds would confirm the leader in 8 of 10 cases if it is as much better than the base as it seems (None: it does not
-    seem better, or it would take more than a thousand).
+    seem better, or it would take more than a thousand). `expected` is the leader's fitness as it probably is: its mean,
+    less the luck that made it the leader.
     """
 
     base: Result
@@ -65,6 +66,7 @@ class Verdict:
     seeds: tuple[int, ...]
     winner: int | None = None
     seeds_to_settle: int | None = None
+    expected: float | None = None
 
     @property
     def leader(self) -> Result | None:
@@ -97,7 +99,11 @@ def judge(race: Race, runs: Sequence[Run], floor: NoiseFloor | None = None) -> V
 
     order = sorted(race.challengers, key=lambda e: (e not in finalists, whole.index(e) if e in whole else len(whole)))
     verdict = Verdict(result(None), tuple(map(result, order)), tuple(sorted({run.heat.seed for run in runs})))
-    if (leader := verdict.leader) is None or leader.difference is None or leader.interval is None:
+    if (leader := verdict.leader) is None or leader.difference is None or leader.mean is None:
+        return verdict
+    first = [[run.fitness for run in runs if run.heat.entrant == entrant and run.heat.round == 1] for entrant in whole]
+    verdict = replace(verdict, expected=float(without_luck(np.array(first, float), np.array(leader.mean), leader.n)))
+    if leader.interval is None:
         return verdict
     winner = leader.entrant if leader.interval[0] > 0 else None
     return replace(verdict, winner=winner, seeds_to_settle=seeds_to_settle(leader.difference, sd))
@@ -114,6 +120,27 @@ def seeds_to_settle(difference: float, sd: float) -> int | None:
     level, power = (NormalDist().inv_cdf(p) for p in ((1 + LEVEL) / 2, POWER))
     needed = ((level + power) * sd / difference) ** 2 + level**2 / 2
     return max(2, math.ceil(needed)) if needed <= MANY_SEEDS else None
+
+
+def without_luck(first: NDArray[np.float64], mean: NDArray[np.float64], seeds: int) -> NDArray[np.float64]:
+    """A leader's mean over so many seeds, drawn towards the mean of all challengers by the share of luck in it.
+
+    `first` are the scores of the first round [..., challengers, seeds], before anyone was picked: what their means lie
+    apart, against what noise alone would do to them, tells that share. The factor (k - 2) / (k - 1) is a compromise: an
+    estimate of a variance from k means is skewed, so that 1 takes away too much and (k - 3) / (k - 1), which would be
+    right for the mean itself (Efron & Morris, "Stein's Estimation Rule and Its Competitors", JASA 68, 1973), too
+    little. Of one or two challengers too little is known, and the mean stays.
+    """
+    challengers, least = first.shape[-2:]
+    if challengers < 3 or least < 2:
+        return mean
+    means, noise = first.mean(-1), first.var(-1, ddof=1).mean(-1)
+    error, apart = noise / least * (challengers - 2) / (challengers - 1), means.var(-1, ddof=1)
+    luck = np.divide(error, apart, out=np.ones_like(mean), where=apart > error)
+    real = (1 - luck) * noise / least
+    share = np.divide(real, real + luck * noise / seeds, out=np.ones_like(mean), where=noise > 0)
+    centre = means.mean(-1)
+    return np.asarray(centre + share * (mean - centre), dtype=np.float64)
 
 
 def rank_correlation(one: Sequence[float], other: Sequence[float]) -> float | None:

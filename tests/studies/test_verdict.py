@@ -11,7 +11,7 @@ from scipy import stats
 
 from studies.noise import NoiseFloor
 from studies.race import Race, Round, Run, next_heat, rounds_for, rounds_within
-from studies.verdict import critical_value, judge, rank_correlation, seeds_to_settle, simulate_races
+from studies.verdict import critical_value, judge, rank_correlation, seeds_to_settle, simulate_races, without_luck
 
 PLANS = [rounds_within(6), rounds_within(12), rounds_within(30), rounds_for(10)]
 names = [str([(round.challengers, round.seeds) for round in plan]) for plan in PLANS]
@@ -107,6 +107,24 @@ def test_the_race_picks_far_better_than_the_highest_of_one_seed_each():
         lost["arg-max"].append(max(means) - means[top[0]])
         lost["race"].append(max(means) - means[top[run(rounds_for(10), scores).leader.entrant - 1]])
     assert fmean(lost["race"]) < 0.8 * fmean(lost["arg-max"])
+
+
+@pytest.mark.parametrize("apart", [0.5, 1.0, 2.0])
+def test_what_is_expected_of_the_leader_is_hardly_higher_for_its_having_been_picked(apart):
+    """Raw means flatter whoever leads: in simulated races, in units of the noise, by far more than what is expected."""
+    rounds, rng, races = rounds_within(30), np.random.default_rng(6), np.arange(4000)
+    true = rng.normal(0, apart, (4000, rounds[0].challengers))
+    scores = np.concatenate([np.zeros((4000, 1)), true], 1)[:, :, None] + rng.standard_normal((4000, 8, 6))
+    leader, _, _, _ = simulate_races(scores, rounds)
+    mean, worth = scores[races, leader].mean(1), true[races, leader - 1]
+    expected = without_luck(scores[:, 1:, :2], mean, 6)
+    assert abs(np.mean(expected - worth)) < min(0.075, 0.5 * np.mean(mean - worth))
+    assert run(rounds, scores[0]).expected == pytest.approx(expected[0])
+
+
+def test_of_a_single_challenger_the_mean_is_expected():
+    found = run((Round(1, 3),), np.array([[0.4, 0.4, 0.4], [0.5, 0.6, 0.7]]))
+    assert found.expected == pytest.approx(0.6)
 
 
 def test_a_clear_winner_wins_and_the_verdict_tells_means_of_all_its_runs():
