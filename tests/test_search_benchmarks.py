@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.search import bbob, cost, pruner, real, results, sampler, together
+from benchmarks.search import bbob, cost, pruner, real, results, sampler, selection, together
 from benchmarks.search.ours import OURS
 from benchmarks.search.problem import Problem
 from benchmarks.search.results import Results, Run
@@ -289,3 +290,44 @@ def test_pruners_are_told_by_order_with_their_share_and_regret(taskset, capsys):
 def test_an_unknown_pruner_is_told(taskset):
     with pytest.raises(SystemExit, match="unknown name 'asaha'"):
         pruner.main([str(taskset), "--pruners", "asaha"])
+
+
+@pytest.fixture
+def seeds_folder(tmp_path):
+    """Two tables of 600 hyps under 5 seeds each: scores around 0.5, 0.7 and so on of a hyp, with noise of 0.05."""
+    rng = np.random.default_rng(0)
+    worth = rng.normal(0.5, 0.1, 600)
+    for name in ("one", "two"):
+        scores = worth[:, None] + rng.normal(0, 0.05, (600, 5))
+        table = {f"{number:05}": {"val_acc": list(map(float, row))} for number, row in enumerate(scores)}
+        (tmp_path / f"{name}.pkl").write_bytes(pickle.dumps(table))
+    return tmp_path
+
+
+@pytest.mark.parametrize("truth", selection.TRUTHS)
+def test_a_race_chooses_better_than_the_arg_max_and_says_more_truly_how_good_it_is(seeds_folder, truth, capsys):
+    asked = ["--tables", str(seeds_folder), "--data-sets", "one,two", "--repetitions", "60", "--truth", truth]
+    assert selection.main(asked) == 0
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    rows = {line[0]: line[1:] for line in lines if len(line) == 6}
+    highest, race = rows["arg-max of one seed"], rows["race: 10 with 2 seeds, 3 with 1"]
+    assert highest[2] == "100 % (100 to 100)"
+    assert race[0] == str(11 * 2 + 4 * 1)
+    assert float(race[1].split()[0]) < 0.7 * float(highest[1].split()[0])
+    assert abs(float(race[3].split()[0])) < float(highest[3].split()[0])
+
+
+def test_the_truth_of_a_simulated_study_is_not_what_its_rules_have_seen(seeds_folder):
+    scores = selection.read_table(seeds_folder, "one")
+    drawn = selection.draw_apart(scores, np.array([3]), 50, np.random.default_rng(0))
+    luck = drawn.fresh - drawn.true[:, :, None]
+    assert luck.mean() == pytest.approx(0, abs=1e-3)
+    assert luck.std() == pytest.approx(0.05, rel=0.1)
+    assert np.corrcoef(luck[:, :, 0].ravel(), (drawn.seen - drawn.true).ravel())[0, 1] == pytest.approx(0, abs=0.05)
+    assert (drawn.true[:, 0] == scores[3].mean()).all()
+
+
+def test_a_table_that_would_import_something_is_refused(tmp_path):
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps({"00000": os.system}))
+    with pytest.raises(pickle.UnpicklingError, match="should hold numbers only"):
+        selection.read_table(tmp_path, "bad")

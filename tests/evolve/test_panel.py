@@ -10,8 +10,9 @@ from rich.console import Console
 from evolve.panel import LivePanel, Pace, PlainLines, say_best, say_summary, watcher_for
 from evolve.standing import Outcome, Standing
 from evolve.tables import describe_change, show_value
-from evolve.watcher import Ended, Opened, Silence
+from evolve.watcher import Ended, Opened, Racing, Silence
 from studies import BestHyp, Score
+from studies.race import Heat
 
 LONG = "obj_pw 1.2346 -> 0.98765"
 OUTCOMES = [
@@ -207,3 +208,42 @@ def test_a_terminal_gets_the_panel_a_pipe_gets_lines_and_quiet_gets_nothing():
     assert isinstance(watcher_for(Console(force_interactive=True), quiet=False), LivePanel)
     assert isinstance(watcher_for(Console(file=io.StringIO()), quiet=False), PlainLines)
     assert isinstance(watcher_for(Console(force_interactive=True), quiet=True), Silence)
+
+
+RACING = Racing("digits.race", 7, range(1_000_000, 1_000_006), 12, 28, 4)
+HEAT = Heat(258, 1_000_001, 1)
+
+
+def test_the_panel_tells_how_far_a_race_is_and_fits_80_columns():
+    panel = LivePanel(Console(width=80, file=io.StringIO(), force_terminal=True))
+    watch(panel)
+    panel.racing(RACING)
+    panel.started(5)
+    panel.raced(HEAT, Outcome(5, "complete", 12, 0.4), 5)
+    lines = drawn(panel)
+    panel.ended(ended(None))
+    assert max(map(len, lines)) <= 80
+    shown = "\n".join(lines)
+    assert "race 5/28" in shown and "trial 258, seed 1000001" in shown
+    assert LONG not in shown, "the study's trials are gone"
+
+
+def test_a_race_without_a_study_before_it_has_a_panel_too():
+    panel = LivePanel(Console(width=80, file=io.StringIO(), force_terminal=True))
+    panel.racing(RACING)
+    assert "race 4/28" in "\n".join(drawn(panel))
+    panel.ended(ended(None))
+
+
+def test_heats_are_lines_with_the_same_columns():
+    console = Console(file=io.StringIO(), width=80)
+    lines = PlainLines(console)
+    lines.racing(RACING)
+    for entrant, failure in ((None, ""), (258, ""), (7, "the loss was no longer finite in epoch 1 (box nan)")):
+        lines.raced(Heat(entrant, 1_000_001, 1), Outcome(5, "complete", 12, 0.4, failure=failure), 5)
+    first, resumed, *heats = console.file.getvalue().splitlines()
+    assert first == ("race: 7 challengers against the base, 28 trainings of 12 epochs, fresh seeds 1000000 to 1000005")
+    assert resumed == "resumed: 4 of 28 trainings of the race are already done"
+    for word in ("seed", "fitness", "epochs", "left"):
+        assert len({line.index(f" {word} ") for line in heats}) == 1
+    assert heats[2].endswith("(box nan)")
