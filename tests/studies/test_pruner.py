@@ -168,7 +168,7 @@ def low_base(*curves, **options):
 
 def evolve_pruner(**options):
     """Asks from epoch 1 of 8 on; the share is its own until epoch 2, a quarter of it at epoch 4."""
-    return EvolvePruner(8, **{"plateau": 0.25, "elite": 3, **options})
+    return EvolvePruner(8, **{"share": 0.25, "plateau": 0.25, "elite": 3, "startup": 5, **options})
 
 
 def rising(*ends):
