@@ -39,7 +39,7 @@ class SmallStudy:
 
     def start(self, generations: int) -> subprocess.Popen[bytes]:
         """`evolve run` up to that total of generations; what it says is appended to `output`."""
-        command = [sys.executable, "-m", "evolve", "run", "--generations", str(generations)]
+        command = [sys.executable, "-m", "evolve", "run", "--race", "0", "--generations", str(generations)]
         command += ["--base-seeds", "3", *self._arguments]  # whatever the total that the study is first started with
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with open(self.output, "ab") as output:

@@ -57,7 +57,7 @@ class Decision:
         if self.verdict.winner is not None:
             return f"confirmed: {who} beats the base by {leader.difference:.4f} {how_surely}"
         if leader.difference <= 0:
-            behind = f"{who} is the nearest, by {leader.difference:.4f} {how_surely}"
+            behind = f"not even {who}: {leader.difference:+.4f} {how_surely}"
             return f"the base stays: no challenger is ahead of it, {behind}"
         settled = f"about {seeds} seeds" if seeds else f"not even {MANY_SEEDS} seeds"
         ahead = f"{who} is ahead by {leader.difference:.4f} {how_surely}, which is not confirmed"

@@ -7,7 +7,8 @@ seeds each), the base from the tenth of them that is best on average over the ot
                   it, drawn anew for every training and widened by sqrt(5/4), as a mean is nearer to its own 5 than the
                   truth is. So no rule is judged by anything that it has seen.
 --truth held-out  the fifth score. The search has seen the first, and rules may use three. The best hyp is the best by
-                  the mean of its other four, so that a regret may be below 0.
+                  the mean of its other four, so that a regret may be below 0. The interval of a mean is not made to
+                  cover a single score.
 --truth all       the mean of all 5, of which the search and the rules have seen up to all. It flatters, most of all who
                   sees the most, and is here since others measure so.
 

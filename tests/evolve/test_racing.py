@@ -122,6 +122,12 @@ def test_a_race_can_be_asked_for_or_left_out(racers):
     assert race(racers, "--race", "-1").exit_code == ASKED_WRONGLY
 
 
+def test_a_race_does_not_go_with_several_goals(racers):
+    result = race(racers, "--race", "2", "--objective", "map50_95,params")
+    assert result.exit_code == ASKED_WRONGLY
+    assert "--race confirms the one best hyp" in result.stderr
+
+
 def test_a_study_of_its_base_alone_has_no_race(racers):
     result = race(racers, "--race", "2", generations="1")
     assert "no race: no hyp but the base has been trained to the end" in result.output
