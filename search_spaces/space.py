@@ -17,7 +17,7 @@ Kind = Literal["float", "int", "categorical"]
 
 SIGNIFICANT_DIGITS = 5
 _DECIMAL = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
-_FIELDS = ("low", "high", "default", "gain", "log", "step", "choices")
+_FIELDS = ("low", "high", "default", "gain", "log", "step", "choices", "needs")
 
 
 class SpaceError(Exception):
@@ -30,8 +30,9 @@ class Param:
 
     A float param has low <= high; `step` makes it an int param (low, low + step, ... high); `choices` makes it
     categorical, and then it has no bounds. `gain` scales how far mutation moves it: 0 pins it. `log` measures it by
-    ratios, and needs low > 0. Numbers are stored as the kind says (a float param's low = 0 becomes 0.0), numeric text
-    as the number that it spells. Raises SpaceError for whatever does not hold together.
+    ratios, and needs low > 0. `needs` names another hyp of the space: while that one is 0, this one changes nothing.
+    Numbers are stored as the kind says (a float param's low = 0 becomes 0.0), numeric text as the number that it
+    spells. Raises SpaceError for whatever does not hold together.
     """
 
     name: str
@@ -42,11 +43,14 @@ class Param:
     log: bool = False
     step: int | None = None
     choices: tuple[Value, ...] = ()
+    needs: str = ""
     comment: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.log, bool):
             raise SpaceError(f"{self.name}: log must be true or false, got {self.log!r}")
+        if not isinstance(self.needs, str):
+            raise SpaceError(f"{self.name}: needs must be the name of a hyp, got {self.needs!r}")
         self._set("gain", float(_number(f"{self.name}: gain", self.gain)))
         if self.gain < 0:
             raise SpaceError(f"{self.name}: gain {self.gain} is negative; 0 pins a hyp, 1 is the usual")
@@ -212,11 +216,13 @@ class Param:
             fields["log"] = True
         if self.step is not None:
             fields["step"] = self.step
+        if self.needs:
+            fields["needs"] = self.needs
         return fields
 
     @classmethod
     def from_dict(cls, name: str, fields: Mapping[str, Any], comment: str = "") -> Param:
-        """A param of a space file's fields: low, high, default, gain, log, step, choices."""
+        """A param of a space file's fields: low, high, default, gain, log, step, choices, needs."""
         for key in fields:
             if key not in _FIELDS:
                 raise SpaceError(
@@ -250,6 +256,12 @@ class Space:
         for i, name in enumerate(names):
             if name in names[:i]:
                 raise SpaceError(f"{name} stands twice in space {self.name!r}")
+        for param in self.params:
+            if param.needs and param.needs not in names:
+                raise SpaceError(
+                    f"{param.name}: needs {param.needs!r}, which is no hyp of space {self.name!r}"
+                    f"{did_you_mean(param.needs, names)}"
+                )
         object.__setattr__(self, "order", tuple(self.order or names))
         assert sorted(self.order) == sorted(names), "order holds every name once"
 

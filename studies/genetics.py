@@ -1,15 +1,17 @@
-"""The genetic kernel: scored parents in, one child out. Pure numpy; knows no Optuna and keeps no state.
+"""The genetic kernel: a population in, one child out. Pure numpy; knows no Optuna and keeps no state.
 
-Two operators. `yolo` is the classic rule of YOLOv3 to YOLOv7: multiply some of the parent's genes by factors near 1.
-`normalised` steps through the unit cube of the space instead, so that a gene at 0 can move, a gene with a small range
-moves as far in it as one with a large range, and a learning rate moves by ratios.
+Two operators stand here; the default one is `studies.modern`. `yolo` is the classic rule of YOLOv3 to YOLOv7: multiply
+some of the parent's genes by factors near 1. `normalised` steps through the unit cube of the space instead, so that a
+gene at 0 can move, a gene with a small range moves as far in it as one with a large range, and a learning rate moves
+by ratios.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -54,52 +56,93 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A hyp that has no fitness, and its trial's number."""
+
+    hyp: Hyp
+    number: int
+
+
+@dataclass(frozen=True)
+class Population:
+    """What an operator breeds from; of a long study the fittest and the latest. Fitness: higher is better.
+
+    `scored` were trained to the end, by number; `hopeless` were pruned or failed; `running` are in training or wait
+    for it. A child has to differ from all of `taken`. `noise` is the standard deviation of one hyp's fitness from seed
+    to seed, `base_fitness` the mean of the base, each None while it is not known.
+    """
+
+    scored: Sequence[Scored] = ()
+    hopeless: Sequence[Tried] = ()
+    running: Sequence[Tried] = ()
+    taken: Collection[Hyp] = ()
+    noise: float | None = None
+    base_fitness: float | None = None
+
+    @property
+    def better_than_base(self) -> int:
+        """How many trials were fitter than the base."""
+        return 0 if self.base_fitness is None else sum(one.fitness > self.base_fitness for one in self.scored)
+
+    def ranked(self) -> list[Scored]:
+        """Each hyp once, the fittest first: one that was trained more than once counts with the mean of its fitness."""
+        groups: dict[tuple[Value, ...], list[Scored]] = {}
+        for one in self.scored:
+            groups.setdefault(tuple(one.hyp.values()), []).append(one)
+        found = [replace(group[0], fitness=statistics.fmean(one.fitness for one in group)) for group in groups.values()]
+        return sorted(found, key=lambda one: (-one.fitness, one.number))
+
+    def hyp_of(self, number: int) -> Hyp:
+        """The hyp of the scored trial of that number."""
+        return next(one.hyp for one in self.scored if one.number == number)
+
+
+@dataclass(frozen=True)
 class Child:
     """A hyp to train next, and where it comes from.
 
     `hyp` holds every param and fixed value in file order. `parents` are trial numbers, none where the space's defaults
-    were the parent. `operator` is what made it: "yolo", "normalised" or, where these found nothing new, "uniform".
-    `step` names the genes that moved: by what factor for numbers under "yolo", otherwise how far in the unit interval.
+    were the parent. `operator` is what made it: "yolo", "normalised", a source of `studies.modern` or, where nothing
+    new was found, "uniform". `step` names the genes that differ from the first parent's: by what factor for numbers
+    under "yolo", otherwise how far in the unit interval. `repeat_of`: the number of a trial whose hyp it trains again.
     """
 
     hyp: dict[str, Value]
     parents: tuple[int, ...]
     operator: str
     step: dict[str, float]
+    repeat_of: int | None = None
 
 
 class SpaceExhausted(SpaceError):
     """Of all the hyps that were drawn, none was new: a space of few ints and choices has been tried out."""
 
 
-Operator = Callable[[Sequence[Scored], Space, Generator, Collection[Hyp]], Child]
+Operator = Callable[[Population, Space, Generator], Child]
 Proposal = Callable[[Hyp, Sequence[Param], Generator], dict[str, Value]]
 
 
-def normalised(scored: Sequence[Scored], space: Space, rng: Generator, taken: Collection[Hyp]) -> Child:
-    """A child some masked Gaussian steps in the unit cube away from its parent: the default operator.
+def normalised(population: Population, space: Space, rng: Generator) -> Child:
+    """A child some masked Gaussian steps in the unit cube away from its parent.
 
     The parent, one of the 9 fittest, is taken whole. The child draws how many genes move on average (3 to 13) and how
     far (sigma 0.03 to 0.3); each of them steps by sigma * gain * N(0, 1), is reflected at the bounds and rounded by its
-    param. It differs from its parent and from all of `taken`: after 100 vain attempts its genes are drawn uniformly.
+    param. It differs from its parent and from all that is taken: after 100 vain attempts its genes are drawn uniformly.
     With nothing scored the parent is the space's defaults. Raises SpaceError where nothing can evolve.
     """
-    return _first_new({"normalised": step_in_unit_cube, "uniform": scatter}, PARENTS, scored, space, rng, taken)
+    return _first_new({"normalised": step_in_unit_cube, "uniform": scatter}, PARENTS, population, space, rng)
 
 
-def yolo(scored: Sequence[Scored], space: Space, rng: Generator, taken: Collection[Hyp]) -> Child:
+def yolo(population: Population, space: Space, rng: Generator) -> Child:
     """A child by the classic rule, as in YOLOv5 v7.0 (train.py, --evolve), from a generator of its own.
 
     The parent is drawn from the 5 fittest; its genes are multiplied by `yolo_factors`, clipped to their bounds and
     rounded to 5 decimals. A gene at 0 stays there. Where the classic rule says nothing: a child that equals its parent
-    or one of `taken` is made again, after 100 vain attempts as by `normalised`; ints go to the nearest step;
+    or a hyp that is taken is made again, after 100 vain attempts as by `normalised`; ints go to the nearest step;
     a categorical gene leaps with probability 0.2. Raises SpaceError where nothing can evolve.
     """
     ways = {"yolo": multiply, "normalised": step_in_unit_cube, "uniform": scatter}
-    return _first_new(ways, YOLO_PARENTS, scored, space, rng, taken)
-
-
-OPERATORS: dict[str, Operator] = {"normalised": normalised, "yolo": yolo}
+    return _first_new(ways, YOLO_PARENTS, population, space, rng)
 
 
 def choose_parent(scored: Sequence[Scored], n: int, rng: Generator) -> Scored:
@@ -170,26 +213,31 @@ def reflect(u: float) -> float:
     return 2 - u if u > 1 else u
 
 
+def fresh(hyp: Hyp, space: Space, taken: Iterable[Hyp]) -> bool:
+    """Whether none of `taken` has these values of the space's params."""
+    names = space.names
+    return not any(all(other.get(name) == hyp[name] for name in names) for other in taken)
+
+
 def _first_new(
     ways: Mapping[str, Proposal],
     n_parents: int,
-    scored: Sequence[Scored],
+    population: Population,
     space: Space,
     rng: Generator,
-    taken: Collection[Hyp],
 ) -> Child:
-    """The first child that none of `taken` equals: each way is tried up to TRIES times, one after the other."""
+    """The first child that is not taken: each way is tried up to TRIES times, one after the other."""
     evolving = space.evolving
     if not evolving:
         raise SpaceError(f"nothing can evolve in space {space.name!r}: every hyp is fixed, has gain 0 or low = high")
-    chosen = choose_parent(scored, n_parents, rng) if scored else None
+    chosen = choose_parent(population.scored, n_parents, rng) if population.scored else None
     start = {**space.defaults(), **(chosen.hyp if chosen else {})}
     parent = {param.name: param.clip(start[param.name]) for param in space.params}
-    seen = {_genome(hyp, space) for hyp in taken} | {_genome(parent, space)}
+    taken: list[Hyp] = [*population.taken, parent]
     for operator, propose in ways.items():
         for _ in range(TRIES):
             genes = parent | propose(parent, evolving, rng)
-            if _genome(genes, space) not in seen:
+            if fresh(genes, space, taken):
                 return Child(
                     hyp={name: genes[name] if name in genes else space.fixed[name] for name in space.order},
                     parents=(chosen.number,) if chosen else (),
@@ -197,10 +245,6 @@ def _first_new(
                     step=_steps(operator, parent, genes, space),
                 )
     raise SpaceExhausted(f"no new hyp was found in space {space.name!r}: all that were drawn have been tried")
-
-
-def _genome(hyp: Hyp, space: Space) -> tuple[Value | None, ...]:
-    return tuple(hyp.get(name) for name in space.names)
 
 
 def _steps(operator: str, parent: Hyp, child: Hyp, space: Space) -> dict[str, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+import statistics
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,9 +24,24 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import did_you_mean
 from studies.errors import StudyError
-from studies.genetics import OPERATORS, Child, Operator, Scored, SpaceExhausted
+from studies.genetics import Child, Operator, Population, Scored, SpaceExhausted, Tried, normalised, yolo
+from studies.modern import modern
+from studies.noise import noise_floor
 from studies.nsga import BaseFirstNSGAII
-from studies.study import BASE, OPERATOR, PARENTS, STEP, generation_of, hyp_of, is_lost, trials_of
+from studies.study import (
+    BASE,
+    OPERATOR,
+    PARENTS,
+    REPEAT_OF,
+    STEP,
+    generation_of,
+    hyp_of,
+    is_base,
+    is_lost,
+    trials_of,
+)
+
+MOST = 500  # of the fittest trials, and of the latest, are what an operator sees of a long study
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Value]:
@@ -46,8 +63,11 @@ def distribution(param: Param) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), log=param.log and param.evolves)
 
 
+OPERATORS: Mapping[str, Operator] = {"modern": modern, "normalised": normalised, "yolo": yolo}
+
+
 class GeneticSampler(BaseSampler):
-    """Draws each hyp as a child of the study's fittest, by an operator of `studies.genetics`.
+    """Draws each hyp as a child of the study's fittest, by an operator of OPERATORS or one of your own.
 
     It keeps no state: a draw depends on the seed, the trial's generation and the trials so far, so that a study can be
     resumed by another process, and several processes can share one. Parents are COMPLETE trials; a pruned trial's last
@@ -59,13 +79,14 @@ class GeneticSampler(BaseSampler):
     common, as Optuna's samplers do, and draws all others uniformly.
     """
 
-    def __init__(self, space: Space | None = None, *, seed: int = 0, operator: str | Operator = "normalised") -> None:
+    def __init__(self, space: Space | None = None, *, seed: int = 0, operator: str | Operator = "modern") -> None:
         if isinstance(operator, str) and operator not in OPERATORS:
             known = ", ".join(OPERATORS)
             raise StudyError(f"unknown operator {operator!r}{did_you_mean(operator, OPERATORS)}; known: {known}")
         self._space = space
         self._seed = seed
         self._operator = OPERATORS[operator] if isinstance(operator, str) else operator
+        self._memory: _Memory | None = None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._space is not None:
@@ -95,19 +116,84 @@ class GeneticSampler(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
-        others = [other for other in trials_of(study) if other.number != trial.number and not is_lost(other)]
-        hyps = {other.number: hyp for other in others if (hyp := genome.encoded(hyp_of(other))) is not None}
-        taken = list(hyps.values())
-        scored = _scored([other for other in others if other.number in hyps], hyps, study.direction)
-        space = genome.space if scored else _started_from_base(genome, study)
+        trials = trials_of(study)
+        if self._memory is None or not self._memory.serves(study, genome):
+            self._memory = _Memory(study, genome)
+        population = self._memory.population(trials, trial.number)
+        space = self._memory.space
         base = {param.name: param.default for param in space.params}
-        if not scored and base not in taken:
+        if not population.scored and base not in population.taken:
             return Child(space.defaults(), parents=(), operator=BASE, step={})
         rng = np.random.default_rng([self._seed, generation_of(study, trial)])
         try:
-            return self._operator(scored, space, rng, taken)
+            return self._operator(population, space, rng)
         except SpaceExhausted:  # a few ints and choices, all tried: what was good may be tried again
-            return self._operator(scored, space, rng, ())
+            return self._operator(replace(population, taken=()), space, rng)
+
+
+@dataclass
+class _Tally:
+    """What trials are to the operators."""
+
+    scored: list[Scored] = field(default_factory=list)
+    hopeless: list[Tried] = field(default_factory=list)
+    running: list[Tried] = field(default_factory=list)
+    taken: list[Hyp] = field(default_factory=list)
+    repeated: list[FrozenTrial] = field(default_factory=list)  # complete, of hyps that are trained more than once
+
+    def copy(self) -> _Tally:
+        return _Tally(*(list(kept) for kept in vars(self).values()))
+
+    def add(self, trial: FrozenTrial, genome: _Genome, sign: int) -> None:
+        if is_lost(trial) or (hyp := genome.encoded(hyp_of(trial))) is None:
+            return
+        self.taken.append(hyp)
+        if not trial.state.is_finished():
+            self.running.append(Tried(hyp, trial.number))
+        elif trial.state != TrialState.COMPLETE or trial.value is None or not math.isfinite(trial.value):
+            self.hopeless.append(Tried(hyp, trial.number))  # Optuna takes an infinite value for one that counts
+        else:
+            self.scored.append(Scored(hyp, sign * trial.value, trial.number))
+            if is_base(trial) or REPEAT_OF in trial.user_attrs:
+                self.repeated.append(trial)
+
+
+class _Memory:
+    """The finished trials of a study as the operators see them; each is read once, as it cannot change any more.
+
+    Nothing in here goes beyond what the trials say: it may be lost at any time.
+    """
+
+    def __init__(self, study: Study, genome: _Genome) -> None:
+        self._study = study._study_id, id(study._storage)
+        self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
+        self._genome = genome
+        self.space = _started_from_base(genome, study)
+        self._finished = 0  # so many first trials have, and are told of here:
+        self._tally = _Tally()
+
+    def serves(self, study: Study, genome: _Genome) -> bool:
+        return (study._study_id, id(study._storage)) == self._study and genome == self._genome
+
+    def population(self, trials: Sequence[FrozenTrial], number: int) -> Population:
+        """What the child of this trial number is bred from."""
+        while self._finished < len(trials) and trials[self._finished].state.is_finished():
+            self._tally.add(trials[self._finished], self._genome, self._sign)
+            self._finished += 1
+        tally = self._tally.copy()
+        for trial in trials[self._finished :]:
+            if trial.number != number:
+                tally.add(trial, self._genome, self._sign)
+        floor = noise_floor(tally.repeated)
+        base = [self._sign * float(trial.value or 0) for trial in tally.repeated if is_base(trial)]
+        return Population(
+            _fittest_and_latest(tally.scored),
+            tally.hopeless[-MOST:],
+            tally.running,
+            tally.taken,
+            None if floor is None else floor.sd,
+            statistics.fmean(base) if base else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -185,13 +271,13 @@ class StockSampler(BaseSampler):
         return self._params[name].round_value(value) if name in self._params else value
 
 
-_GENETIC = {"genetic": "normalised", **{name: name for name in OPERATORS}}
+_GENETIC = {"genetic": "modern", **{name: name for name in OPERATORS}}
 SAMPLERS = (*_GENETIC, *_STOCK)
 SAMPLERS_FOR_GOALS = tuple(name for name, stock in _STOCK.items() if not stock.one_goal)
 
 
 def build_sampler(name: str, space: Space, *, seed: int, goals: int = 1) -> BaseSampler:
-    """The sampler of that name: "genetic" (that is "normalised"), "yolo", or one of Optuna's own.
+    """The sampler of that name: "genetic" (that is "modern"), "normalised", "yolo", or one of Optuna's own.
 
     With several goals "genetic" is "nsgaii", as only some of Optuna's can pursue them. Raises StudyError: unknown name,
     missing package, a sampler that pursues one goal only.
@@ -280,14 +366,12 @@ def _from_code(found: BaseDistribution, code: Any) -> Any:
     return found.to_external_repr(code)
 
 
-def _scored(trials: Sequence[FrozenTrial], hyps: Mapping[int, Hyp], direction: StudyDirection) -> list[Scored]:
-    """The COMPLETE trials, higher is better. Optuna takes an infinite value for one that counts; no parent has it."""
-    sign = 1 if direction == StudyDirection.MAXIMIZE else -1
-    return [
-        Scored(hyps[trial.number], sign * trial.value, trial.number)
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
-    ]
+def _fittest_and_latest(scored: list[Scored]) -> list[Scored]:
+    """By number; all of them where they are few."""
+    if len(scored) <= 2 * MOST:
+        return scored
+    kept = {one.number for one in heapq.nlargest(MOST, scored, key=lambda one: one.fitness)}
+    return [one for i, one in enumerate(scored) if one.number in kept or i >= len(scored) - MOST]
 
 
 def _started_from_base(genome: _Genome, study: Study) -> Space:

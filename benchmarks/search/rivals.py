@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,9 @@ from optuna import samplers
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 
-from search_spaces import Hyp, Param, Space, Value
+from search_spaces import Param, Space, Value
 from studies import GeneticSampler
-from studies.genetics import Child, Scored, choose_parent, reflect
+from studies.genetics import Child, Population, Scored, choose_parent, reflect
 
 Maker = Callable[[Space, int], BaseSampler]
 
@@ -49,21 +49,21 @@ TRIES = 100
 DIGITS = 5
 
 
-def ultralytics(scored: Sequence[Scored], space: Space, rng: Generator, taken: Collection[Hyp]) -> Child:
+def ultralytics(population: Population, space: Space, rng: Generator) -> Child:
     """A child as the tuner of ultralytics makes it: one weighted parent, half of its genes moved in the linear cube.
 
     That rule knows no logarithmic genes: each is measured by its share of high - low. Steps have sigma 0.2 * gain, less
-    when the best is stale; after 30 trials some follow the covariance of the best fifth around the parent. `scored` are
-    COMPLETE trials, since that tuner prunes none.
+    when the best is stale; after 30 trials some follow the covariance of the best fifth around the parent. Only trials
+    that were trained to the end count, since that tuner prunes none.
     """
     genes = space.evolving
-    if not scored:
+    if not population.scored:
         return Child(space.defaults(), (), "base", {})
-    history = [Scored(one.hyp, round(one.fitness, DIGITS), one.number) for one in scored]
+    history = [Scored(one.hyp, round(one.fitness, DIGITS), one.number) for one in population.scored]
     decay = 1 - STALE_DECAY * min(_stale(history) / STALE_TRIALS, 1)
     scale = np.array([_scale(gene, decay) for gene in genes])
     covariance, confidence = _elite(history, genes, scale, decay)
-    tried = {tuple(hyp.get(gene.name) for gene in genes) for hyp in taken}
+    tried = {tuple(hyp.get(gene.name) for gene in genes) for hyp in population.taken}
     for attempt in range(2 * TRIES):
         parent = choose_parent(history, PARENTS, rng)
         places = np.array([_place(gene, parent.hyp[gene.name]) for gene in genes])

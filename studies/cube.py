@@ -1,0 +1,117 @@
+"""The unit cube of a space: hyps as points, which is where distances and steps mean the same for every gene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces import Hyp, Param, Space, Value
+
+Floats = NDArray[np.float64]
+
+
+class Cube:
+    """The evolving params of a space as the axes of [0, 1]^d, in the space's order; a point is a row of d places.
+
+    A log param is measured by ratios. Each value of an int or categorical param owns a cell and stands for it by the
+    cell's middle; `snap` moves points there. A gene that changes nothing while another hyp is 0 is *dead* there:
+    `settle` moves it to the base's place, so that points which train alike are alike.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self.params: tuple[Param, ...] = space.evolving
+        self.names = tuple(param.name for param in self.params)
+        self.gains = np.array([param.gain for param in self.params])
+        self.categorical = np.array([bool(param.choices) for param in self.params])
+        self.levels = np.array([param.levels or 0 for param in self.params])
+        self.cells = np.array([1 / param.levels if param.levels else 0.0 for param in self.params])
+        self.base = np.array([param.to_unit(param.default) for param in self.params])
+        self._base_hyp = space.defaults()
+        self._stepped = [i for i, param in enumerate(self.params) if param.levels is not None]
+        self._axis = {name: i for i, name in enumerate(self.names)}
+        self._needs = [(i, param.needs) for i, param in enumerate(self.params) if param.needs]
+        self._places: dict[tuple[Value, ...], Floats] = {}
+
+    @property
+    def d(self) -> int:
+        return len(self.params)
+
+    def place(self, hyp: Hyp) -> Floats:
+        """The point of a hyp; what the hyp lacks has the base's place. Not to be written to."""
+        key = tuple(hyp.get(name, self._base_hyp[name]) for name in self.names)
+        if (found := self._places.get(key)) is None:
+            found = np.array([param.to_unit(value) for param, value in zip(self.params, key, strict=True)])
+            self._places[key] = found
+        return found
+
+    def places(self, hyps: Iterable[Hyp]) -> Floats:
+        """The points [n, d] of hyps."""
+        rows = [self.place(hyp) for hyp in hyps]
+        return np.array(rows) if rows else np.empty((0, self.d))
+
+    def hyp_at(self, point: Floats) -> dict[str, Value]:
+        """The values of the evolving params at a point, rounded as they will be saved."""
+        return {param.name: param.from_unit(u) for param, u in zip(self.params, point, strict=True)}
+
+    def snap(self, points: Floats) -> Floats:
+        """The points [n, d] with ints and choices moved to the middle of their cells."""
+        snapped = points.copy()
+        for i in self._stepped:
+            param = self.params[i]
+            if param.log:
+                snapped[:, i] = [param.to_unit(param.from_unit(u)) for u in points[:, i]]
+            else:
+                cell = np.minimum(np.floor(points[:, i] * self.levels[i]), self.levels[i] - 1)
+                snapped[:, i] = (cell + 0.5) / self.levels[i]
+        return snapped
+
+    def dead(self, points: Floats) -> NDArray[np.bool_]:
+        """Which genes [n, d] change nothing there, since the hyp that they need is 0."""
+        found = np.zeros(points.shape, dtype=bool)
+        for i, name in self._needs:
+            if name in self._axis:
+                found[:, i] = points[:, self._axis[name]] <= self._zero(self.params[self._axis[name]])
+            elif not self._base_hyp.get(name, 1):
+                found[:, i] = True
+        return found
+
+    def settle(self, points: Floats) -> Floats:
+        """The points [n, d] with every dead gene at the base's place."""
+        return np.where(self.dead(points), self.base, points)
+
+    def steps(self, before: Floats, after: Floats) -> dict[str, float]:
+        """How far each gene that differs went from one point to another."""
+        return {name: float(b - a) for name, a, b in zip(self.names, before, after, strict=True) if a != b}
+
+    def features(self, points: Floats) -> Floats:
+        """What a model sees of points [n, d]: settled, and a categorical gene as one column for each choice."""
+        settled = self.settle(points)
+        if not self.categorical.any():
+            return settled
+        columns: list[Floats] = []
+        for i, param in enumerate(self.params):
+            if param.choices:
+                chosen = np.floor(settled[:, i] * len(param.choices))
+                columns += [(chosen == k) / np.sqrt(2) for k in range(len(param.choices))]
+            else:
+                columns.append(settled[:, i])
+        return np.stack(columns, axis=1)
+
+    def _zero(self, param: Param) -> float:
+        low, high = (0, 0) if param.choices else param.bounds
+        return -1.0 if param.choices or not low <= 0 <= high or param.log else param.to_unit(0) + 1e-12
+
+
+@lru_cache(maxsize=8)
+def cube_of(space: Space) -> Cube:
+    """The cube of a space, made once: it remembers the places of the hyps that it has seen."""
+    return Cube(space)
+
+
+def reflect(points: Floats) -> Floats:
+    """Points folded back into [0, 1] as by mirrors at 0 and 1."""
+    folded = np.abs(points) % 2
+    return np.where(folded > 1, 2 - folded, folded)

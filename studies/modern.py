@@ -1,0 +1,265 @@
+"""The default operator: many children are bred, and a small model of all trials so far chooses which one is trained.
+
+Breeding is blind but bold; the model is timid but has read everything. Offspring come from five sources (SOURCES), the
+best of them by the model's optimism breed again among themselves for a few rounds, and the best of all is trained. One
+child in five is trained unseen by the model, which would otherwise never learn where it is wrong.
+
+The model (`studies.surrogate`) sees at most SEEN trials: what a child costs does not grow with the study. A trial that
+was pruned or failed enters it as no better than the worst that was trained to the end: its own last value is that of
+a shorter training. One that is still running enters as an average one, so that workers do not crowd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.linalg import LinAlgError
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from search_spaces import Space, Value
+from studies.cube import Cube, Floats, cube_of, reflect
+from studies.genetics import Child, Population, Scored, Tried, fresh, normalised
+from studies.surrogate import Surrogate, fit_kernel
+
+POOL = 100  # children bred of the trials
+ROUNDS, BREEDERS = 4, 10  # how often the model's favourites breed on, and how many they are
+UNSEEN = 0.2  # of the children are trained whatever the model says
+YOUNG = 5  # complete trials without which there is nothing to model
+
+SOURCES = ("step", "mean", "difference", "base", "uniform")
+DIFFERENCES = 0.3
+RECOMBINED = 0.2  # of the steps start at the elite's mean instead of at one of them
+UNIFORM = 0.05
+FROM_BASE = 0.3  # while nothing beats the base; the less, the more trials do
+ELITE, ELITE_LEAST, ELITE_MOST = 0.2, 5, 30
+
+SIGMAS = (0.02, 0.35)
+FINE_SIGMAS = (0.005, 0.2)  # of the model's favourites
+LEAST_MOVED = 2  # genes on average, up to all of them
+FROM_BASE_SIGMA = 0.2
+LEAP = 0.2  # how often a categorical gene that is hit takes another value
+
+SEEN = 250
+FITTED = 150  # of these decide the model's scales
+STRIDE, REFIT = 8, 16  # they are fitted again after 8 trials more, or a sixteenth of all
+WINSOR = 2.0  # how far below the median a value counts in full, in units of (9th decile - median)
+
+
+@dataclass(frozen=True)
+class Brood:
+    """Children as points [n, d] of the cube, and what made each: its source, and the trials that it comes from."""
+
+    points: Floats
+    sources: NDArray[np.int64]
+    parents: NDArray[np.int64]  # [n, 3], numbers of trials; -1 for none
+
+    def pick(self, rows: NDArray[np.int64]) -> Brood:
+        return Brood(self.points[rows], self.sources[rows], self.parents[rows])
+
+    def join(self, other: Brood) -> Brood:
+        return Brood(*(np.concatenate(both) for both in zip(_parts(self), _parts(other), strict=True)))
+
+
+def modern(population: Population, space: Space, rng: Generator) -> Child:
+    """The child that the model prefers among some hundred, or one unseen by it.
+
+    Everything is drawn from `rng` and computed from `population`. While fewer than 5 trials are complete the child is
+    one of `normalised`. Raises SpaceError where nothing can evolve, SpaceExhausted where nothing new was found.
+    """
+    if len(population.scored) < YOUNG or not space.evolving:
+        return normalised(population, space, rng)
+    cube = cube_of(space)
+    brood = breed(population, cube, POOL, rng)
+    if rng.random() >= UNSEEN and (model := model_of(population, cube)) is not None:
+        brood = select(brood, model, cube, rng)
+    return _first_new(brood, population, space, cube) or normalised(population, space, rng)
+
+
+def breed(population: Population, cube: Cube, n: int, rng: Generator) -> Brood:
+    """n children of the elite, the fittest fifth: each of a source that is drawn for it."""
+    ranked = population.ranked()
+    count = max(ELITE_LEAST, min(int(ELITE * len(ranked)), ELITE_MOST))
+    elite, numbers = cube.places(one.hyp for one in ranked[:count]), [one.number for one in ranked[:count]]
+    weights = rank_weights(len(elite))
+    mothers, fathers, others = (rng.choice(len(elite), size=n, p=p) for p in (weights, None, None))
+    mean = weights @ np.where(cube.categorical, elite[0], elite)
+    start, noise = elite[mothers], rng.standard_normal((n, cube.d)) * cube.gains
+    sources = rng.choice(len(SOURCES), size=n, p=shares(population))
+    hit = masks(n, cube.d, LEAST_MOVED, rng)
+    steps = np.maximum(log_uniform(*SIGMAS, n, rng) * cube.gains, cube.cells) * rng.standard_normal((n, cube.d))
+    span = rng.uniform(0.3, 1, (n, 1)) * (elite[fathers] - elite[others]) * (rng.random((n, cube.d)) < 0.7)
+    points = np.select(
+        [(sources == i)[:, None] for i in range(len(SOURCES))],
+        [
+            start + hit * steps,
+            mean + hit * steps,
+            start + np.where(cube.categorical, 0, span) + 0.01 * noise,
+            cube.base + hit * np.maximum(FROM_BASE_SIGMA * cube.gains, cube.cells) * noise,
+            rng.random((n, cube.d)),
+        ],
+    )
+    points = leap(points, start, hit & (sources < 4)[:, None], cube, rng)
+    points = undo_dead(cube.snap(bounded(points, rng)), start, cube)
+    trio = np.array(numbers)[np.stack([mothers, fathers, others], axis=1)]
+    known = np.array([[1, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=bool)[sources]
+    return Brood(points, sources, np.where(known, trio, -1))
+
+
+def select(brood: Brood, model: Surrogate, cube: Cube, rng: Generator) -> Brood:
+    """The brood and what its favourites breed, by the model's optimism: mean + |N(0, 1)| standard deviations."""
+    optimism = abs(rng.standard_normal())
+    hopes = _hope(model, brood, cube, optimism)
+    for _ in range(ROUNDS):
+        favourites = np.argsort(-hopes, kind="stable")[:BREEDERS]
+        ancestors = np.repeat(favourites, POOL // BREEDERS)
+        start = brood.points[ancestors]
+        hit = masks(len(start), cube.d, LEAST_MOVED, rng)
+        sigma = log_uniform(*FINE_SIGMAS, len(start), rng) * cube.gains
+        points = start + hit * np.maximum(sigma, cube.cells) * rng.standard_normal(start.shape)
+        points = undo_dead(cube.snap(bounded(leap(points, start, hit, cube, rng), rng)), start, cube)
+        bred = Brood(points, brood.sources[ancestors], brood.parents[ancestors])
+        hopes = np.concatenate([hopes[favourites], _hope(model, bred, cube, optimism)])
+        brood = brood.pick(favourites).join(bred)
+    return brood.pick(np.argsort(-hopes, kind="stable"))
+
+
+def model_of(population: Population, cube: Cube) -> Surrogate | None:
+    """What all trials say; None where they say nothing, as when all have one fitness."""
+    fitness = np.array([one.fitness for one in population.scored])
+    if np.ptp(fitness) == 0:
+        return None
+    scale = Scale.of(fitness)
+    worst = scale.of_fitness(fitness).min()
+    scored, hopeless, running = _seen(population)
+    told = scale.of_fitness(np.array([one.fitness for one in scored]))
+    values = np.concatenate([told, np.full(len(hopeless), worst), np.zeros(len(running))])
+    groups: tuple[Sequence[Scored | Tried], ...] = (scored, hopeless, running)
+    points = cube.features(cube.places(one.hyp for group in groups for one in group))
+    settled = _settled(population)
+    deciding = np.flatnonzero([one.number < settled for group in groups for one in group])[:FITTED]
+    noise = None if population.noise is None else population.noise / scale.span
+    try:
+        return Surrogate.of(points, values, fit_kernel(points[deciding], values[deciding], noise))
+    except LinAlgError:
+        return None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Fitness in units that suit a model: 0 at the median, 1 at the ninth decile, and far failures drawn near."""
+
+    median: float
+    span: float
+
+    @classmethod
+    def of(cls, fitness: Floats) -> Scale:
+        median, high = np.quantile(fitness, [0.5, 0.9])
+        return cls(float(median), float(high - median) or float(np.ptp(fitness)) or 1.0)
+
+    def of_fitness(self, fitness: Floats) -> Floats:
+        z = (fitness - self.median) / self.span
+        near: Floats = np.where(z < -WINSOR, -WINSOR - 0.3 * np.log1p(np.maximum(-WINSOR - z, 0)), z)
+        return near
+
+    def to_fitness(self, z: Floats) -> Floats:
+        """The inverse of `of_fitness`."""
+        far = -WINSOR - np.expm1(np.clip((-WINSOR - z) / 0.3, 0, 50))
+        return self.median + self.span * np.where(z < -WINSOR, far, z)
+
+
+def shares(population: Population) -> Floats:
+    """How often each source is drawn: the base's share shrinks with every trial that is fitter than the base."""
+    from_base = FROM_BASE / (1 + population.better_than_base / 5)
+    steps = 1 - DIFFERENCES - UNIFORM - from_base
+    return np.array([steps * (1 - RECOMBINED), steps * RECOMBINED, DIFFERENCES, from_base, UNIFORM])
+
+
+def rank_weights(n: int) -> Floats:
+    """Weights [n] that fall with the logarithm of the rank and sum to 1, as the parents' in CMA-ES (Hansen, 2016)."""
+    weights: Floats = np.log(n + 0.5) - np.log(np.arange(1, n + 1))
+    weights /= weights.sum()
+    return weights
+
+
+def masks(n: int, d: int, least: float, rng: Generator) -> NDArray[np.bool_]:
+    """Which genes [n, d] move: each child draws its own share, from `least` genes to all; at least one is hit."""
+    rates = log_uniform(min(least / d, 0.5), 1.0, n, rng)
+    hit = rng.random((n, d)) < rates
+    hit[np.arange(n), rng.integers(d, size=n)] = True
+    return hit
+
+
+def bounded(points: Floats, rng: Generator) -> Floats:
+    """Points within the cube: each child is reflected at its bounds, or stays on them, so that 0 can be reached."""
+    stays = rng.random((len(points), 1)) < 0.5
+    return np.where(stays, np.clip(points, 0, 1), reflect(points))
+
+
+def leap(points: Floats, start: Floats, hit: NDArray[np.bool_], cube: Cube, rng: Generator) -> Floats:
+    """The points with categorical genes as at the start, but for those hit ones that leap: they have no small step."""
+    leaps = hit & (rng.random(points.shape) < LEAP)
+    return np.where(cube.categorical, np.where(leaps, rng.random(points.shape), start), points)
+
+
+def undo_dead(points: Floats, start: Floats, cube: Cube) -> Floats:
+    """The points with genes that change nothing there as they were: a dead gene is not mutated alone."""
+    return np.where(cube.dead(points), start, points)
+
+
+def log_uniform(low: float, high: float, n: int, rng: Generator) -> Floats:
+    """A column [n, 1]."""
+    return np.exp(rng.uniform(np.log(low), np.log(high), (n, 1)))
+
+
+def _hope(model: Surrogate, brood: Brood, cube: Cube, optimism: float) -> Floats:
+    mean, sd = model.predict(cube.features(brood.points))
+    return mean + optimism * sd
+
+
+def _seen(population: Population) -> tuple[Sequence[Scored], Sequence[Tried], Sequence[Tried]]:
+    """Of scored, hopeless and running trials what the model sees: the fittest half of SEEN, then the latest."""
+    running = population.running[-SEEN // 5 :]
+    room = SEEN - len(running)
+    if len(population.scored) + len(population.hopeless) <= room:
+        return population.scored, population.hopeless, running
+    best = population.ranked()[: room // 2]
+    kept = {one.number for one in best}
+    rest = sorted({one.number for one in _finished(population)} - kept)
+    kept |= set(rest[len(best) - room :])
+    return (
+        [one for one in population.scored if one.number in kept],
+        [one for one in population.hopeless if one.number in kept],
+        running,
+    )
+
+
+def _finished(population: Population) -> Sequence[Scored | Tried]:
+    return [*population.scored, *population.hopeless]
+
+
+def _settled(population: Population) -> int:
+    """Trials below this number decide the scales. It moves in strides, so that these are seldom fitted anew."""
+    numbers = sorted(one.number for one in _finished(population))
+    stride = max(STRIDE, len(numbers) // REFIT)
+    return numbers[max(len(numbers) // stride * stride, min(len(numbers), STRIDE)) - 1] + 1
+
+
+def _first_new(brood: Brood, population: Population, space: Space, cube: Cube) -> Child | None:
+    """The first of the brood that no trial has tried."""
+    defaults = space.defaults()
+    for point, source, parents in zip(*_parts(brood), strict=True):
+        genes: dict[str, Value] = cube.hyp_at(point)
+        hyp = {name: genes.get(name, value) for name, value in defaults.items()}
+        if not fresh(hyp, space, population.taken):
+            continue
+        known = tuple(dict.fromkeys(int(number) for number in parents if number >= 0))
+        start = cube.place(population.hyp_of(known[0])) if known else cube.base
+        return Child(hyp, known, SOURCES[source], cube.steps(start, cube.place(hyp)))
+    return None
+
+
+def _parts(brood: Brood) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    return brood.points, brood.sources, brood.parents
