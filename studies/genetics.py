@@ -89,7 +89,10 @@ class Population:
         groups: dict[tuple[Value, ...], list[Scored]] = {}
         for one in self.scored:
             groups.setdefault(tuple(one.hyp.values()), []).append(one)
-        found = [replace(group[0], fitness=statistics.fmean(one.fitness for one in group)) for group in groups.values()]
+        found = [
+            group[0] if len(group) == 1 else replace(group[0], fitness=statistics.fmean(one.fitness for one in group))
+            for group in groups.values()
+        ]
         return sorted(found, key=lambda one: (-one.fitness, one.number))
 
     def hyp_of(self, number: int) -> Hyp:

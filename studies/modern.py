@@ -12,7 +12,7 @@ a shorter training. One that is still running enters as an average one, so that 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.linalg import LinAlgError
@@ -127,22 +127,19 @@ def select(brood: Brood, model: Surrogate, cube: Cube, rng: Generator) -> Brood:
 
 
 def model_of(population: Population, cube: Cube) -> Surrogate | None:
-    """What all trials say; None where they say nothing, as when all have one fitness."""
-    fitness = np.array([one.fitness for one in population.scored])
-    if np.ptp(fitness) == 0:
+    """What all trials say; None where they say nothing, as when all have one fitness.
+
+    The model's scales, and that of fitness, are those of the trials up to a number that moves on in strides: they are
+    costly to fit and change little.
+    """
+    settled = _before(population, _settled(population))
+    fitness = np.array([one.fitness for one in settled.scored])
+    if len(fitness) < 2 or np.ptp(fitness) == 0:
         return None
     scale = Scale.of(fitness)
-    worst = scale.of_fitness(fitness).min()
-    scored, hopeless, running = _seen(population)
-    told = scale.of_fitness(np.array([one.fitness for one in scored]))
-    values = np.concatenate([told, np.full(len(hopeless), worst), np.zeros(len(running))])
-    groups: tuple[Sequence[Scored | Tried], ...] = (scored, hopeless, running)
-    points = cube.features(cube.places(one.hyp for group in groups for one in group))
-    settled = _settled(population)
-    deciding = np.flatnonzero([one.number < settled for group in groups for one in group])[:FITTED]
-    noise = None if population.noise is None else population.noise / scale.span
     try:
-        return Surrogate.of(points, values, fit_kernel(points[deciding], values[deciding], noise))
+        kernel = fit_kernel(*_told(_seen(settled, FITTED), scale, cube))
+        return Surrogate.of(*_told(_seen(population, SEEN), scale, cube), kernel)
     except LinAlgError:
         return None
 
@@ -219,30 +216,42 @@ def _hope(model: Surrogate, brood: Brood, cube: Cube, optimism: float) -> Floats
     return mean + optimism * sd
 
 
-def _seen(population: Population) -> tuple[Sequence[Scored], Sequence[Tried], Sequence[Tried]]:
-    """Of scored, hopeless and running trials what the model sees: the fittest half of SEEN, then the latest."""
-    running = population.running[-SEEN // 5 :]
-    room = SEEN - len(running)
-    if len(population.scored) + len(population.hopeless) <= room:
-        return population.scored, population.hopeless, running
-    best = population.ranked()[: room // 2]
-    kept = {one.number for one in best}
-    rest = sorted({one.number for one in _finished(population)} - kept)
-    kept |= set(rest[len(best) - room :])
-    return (
-        [one for one in population.scored if one.number in kept],
-        [one for one in population.hopeless if one.number in kept],
-        running,
+def _told(population: Population, scale: Scale, cube: Cube) -> tuple[Floats, Floats]:
+    """Points [n, d] and values [n] of all trials: pruned and failed ones as the worst, running ones as the median."""
+    values = scale.of_fitness(np.array([one.fitness for one in population.scored]))
+    hopeless = np.full(len(population.hopeless), values.min())
+    values = np.concatenate([values, hopeless, np.zeros(len(population.running))])
+    tried: list[Scored | Tried] = [*population.scored, *population.hopeless, *population.running]
+    return cube.features(cube.places(one.hyp for one in tried)), values
+
+
+def _seen(population: Population, most: int) -> Population:
+    """At most so many trials: the fittest for half of them, then the latest."""
+    running = population.running[-most // 5 :]
+    room = most - len(running)
+    best = {one.number for one in population.ranked()[: room // 2]}
+    others = sorted({*_numbers(population.scored), *_numbers(population.hopeless)} - best)
+    kept = best | set(others[len(best) - room :])
+    return replace(
+        population,
+        scored=[one for one in population.scored if one.number in kept],
+        hopeless=[one for one in population.hopeless if one.number in kept],
+        running=running,
     )
 
 
-def _finished(population: Population) -> Sequence[Scored | Tried]:
-    return [*population.scored, *population.hopeless]
+def _before(population: Population, number: int) -> Population:
+    """The finished trials below this number."""
+    return replace(
+        population,
+        scored=[one for one in population.scored if one.number < number],
+        hopeless=[one for one in population.hopeless if one.number < number],
+        running=(),
+    )
 
 
 def _settled(population: Population) -> int:
-    """Trials below this number decide the scales. It moves in strides, so that these are seldom fitted anew."""
-    numbers = sorted(one.number for one in _finished(population))
+    numbers = sorted([*_numbers(population.scored), *_numbers(population.hopeless)])
     stride = max(STRIDE, len(numbers) // REFIT)
     return numbers[max(len(numbers) // stride * stride, min(len(numbers), STRIDE)) - 1] + 1
 
@@ -263,3 +272,7 @@ def _first_new(brood: Brood, population: Population, space: Space, cube: Cube) -
 
 def _parts(brood: Brood) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     return brood.points, brood.sources, brood.parents
+
+
+def _numbers(trials: Sequence[Scored] | Sequence[Tried]) -> list[int]:
+    return [one.number for one in trials]

@@ -25,7 +25,7 @@ RATE = 0.15  # of Adam, in log units
 # columns points lie further apart.
 SCALE_SD = 1.5  # of all scales together
 COLUMN_SD = 1.0  # of each column's against the common one: how sure we are that all columns matter alike
-NOISE = (0.1, 1.5)  # relative to the variance of the process
+NOISE = (0.1, 1.5)  # relative to the variance of the process; to know it better from repeats helped nothing
 
 
 @dataclass(frozen=True)
@@ -67,28 +67,24 @@ class Surrogate:
         return self.mean + between @ self.weights, np.sqrt(np.maximum(spread, 1e-9) * self.variance)
 
 
-def fit_kernel(points: Floats, values: Floats, noise_sd: float | None = None) -> Kernel:
-    """The kernel that explains values [n] at points [n, d] best; `noise_sd` is that of the values, where it is known.
+def fit_kernel(points: Floats, values: Floats) -> Kernel:
+    """The kernel that explains values [n] at points [n, d] best.
 
     Asked again with the same numbers it answers from memory.
     """
-    return _fitted(points.shape, points.tobytes(), values.tobytes(), noise_sd)
+    return _fitted(points.shape, points.tobytes(), values.tobytes())
 
 
 @lru_cache(maxsize=8)
-def _fitted(shape: tuple[int, int], points: bytes, values: bytes, noise_sd: float | None) -> Kernel:
-    return _climb(np.frombuffer(points).reshape(shape), np.frombuffer(values), noise_sd)
+def _fitted(shape: tuple[int, int], points: bytes, values: bytes) -> Kernel:
+    return _climb(np.frombuffer(points).reshape(shape), np.frombuffer(values))
 
 
-def _climb(points: Floats, values: Floats, noise_sd: float | None) -> Kernel:
+def _climb(points: Floats, values: Floats) -> Kernel:
     """Adam on the log posterior of (log common inverse scale, log columns' shares, log noise); the best point seen."""
     d = points.shape[1]
-    noise, noise_log_sd = NOISE
-    if noise_sd is not None:
-        signal = max(float(values.var()) - noise_sd**2, 0.1 * float(values.var()), 1e-9)
-        noise, noise_log_sd = max(noise_sd**2 / signal, 1e-4), 0.7
-    centre = np.array([-0.5 * np.log(d), *np.zeros(d), np.log(noise)])
-    sd = np.array([SCALE_SD, *np.full(d, COLUMN_SD), noise_log_sd])
+    centre = np.array([-0.5 * np.log(d), *np.zeros(d), np.log(NOISE[0])])
+    sd = np.array([SCALE_SD, *np.full(d, COLUMN_SD), NOISE[1]])
     at, first, second = centre.copy(), np.zeros(d + 2), np.zeros(d + 2)
     best, best_density = centre, -np.inf
     for step in range(1, STEPS + 1):
