@@ -72,6 +72,7 @@ def modern(population: Population, space: Space, rng: Generator) -> Child:
     if len(population.scored) < YOUNG or not space.evolving:
         return normalised(population, space, rng)
     cube = cube_of(space)
+    population = replace(population, scored=sorted(population.scored, key=lambda one: one.number))
     brood = breed(population, cube, POOL, rng)
     if rng.random() >= UNSEEN and (model := model_of(population, cube)) is not None:
         brood = select(brood, model, cube, rng)

@@ -17,7 +17,7 @@ from benchmarks.search.problem import Problem
 from benchmarks.search.results import Results, Run
 from benchmarks.search.rivals import RIVALS, Arm, ultralytics
 from search_spaces import Param, Space
-from studies.genetics import Scored
+from studies.genetics import Population, Scored
 
 BOX = Space(
     "box",
@@ -67,7 +67,7 @@ def test_the_noise_of_a_trial_has_its_standard_deviation_and_is_the_same_for_eve
 def test_the_rule_of_ultralytics_moves_about_half_of_the_genes_by_a_fifth_of_their_range():
     wide = Space("wide", tuple(Param(f"x{i}", low=0, high=10, default=5) for i in range(20)))
     parent = [Scored(wide.defaults(), 1.0, 0)]
-    children = [ultralytics(parent, wide, np.random.default_rng(seed), []).hyp for seed in range(100)]
+    children = [ultralytics(Population(scored=parent), wide, np.random.default_rng(seed)).hyp for seed in range(100)]
     steps = np.array([[value - 5 for value in child.values()] for child in children])
     assert np.mean(steps != 0) == pytest.approx(0.5, abs=0.04)
     assert np.std(steps[steps != 0]) == pytest.approx(2, rel=0.1)  # sigma 0.2; few steps reach a bound
@@ -77,7 +77,7 @@ def test_the_rule_of_ultralytics_steps_shorter_when_the_best_is_old():
     wide = Space("wide", tuple(Param(f"x{i}", low=0, high=10, default=5) for i in range(20)))
     best, worse = wide.defaults(), dict.fromkeys(wide.names, 9.0)
     stale = [Scored(best, 1.0, 0), *(Scored(worse, 0.0, number) for number in range(1, 29))]
-    children = [ultralytics(stale, wide, np.random.default_rng(seed), []).hyp for seed in range(100)]
+    children = [ultralytics(Population(scored=stale), wide, np.random.default_rng(seed)).hyp for seed in range(100)]
     steps = np.array([[value - 5 for value in child.values()] for child in children])
     assert np.std(steps[steps != 0]) == pytest.approx(0.8 * 2, rel=0.1)
 
@@ -87,7 +87,7 @@ def test_the_rule_of_ultralytics_keeps_bounds_and_kinds_and_makes_nothing_twice(
     history = scored(n)
     taken = [one.hyp for one in history]
     for seed in range(50):
-        child = ultralytics(history, BOX, np.random.default_rng(seed), taken).hyp
+        child = ultralytics(Population(scored=history, taken=taken), BOX, np.random.default_rng(seed)).hyp
         BOX.check(child)
         assert child not in taken
         taken.append(child)
