@@ -51,7 +51,8 @@ class Importance:
 class Binding:
     """A bound at which at least half of the good hyps sit, though values beyond it have a meaning.
 
-    `share` is how many of them do; `wider` is the param with that bound moved outwards.
+    `share` is how many of them do; `wider` is the param with that bound moved outwards. A hyp that has the base's value
+    does not count: nothing has pushed it there.
     """
 
     name: str
@@ -113,7 +114,7 @@ def insight_of(
         noise=noise,
         spread=stdev(scores.values()) if len(scores) > 1 else None,
         importances=_importances(study, space) if len(trials) >= LEAST_TRIALS else (),
-        binding=_binding(hyps, space, limits),
+        binding=_binding(hyps, study, space, limits),
         unmoved=_unmoved(hyps, study, space),
         dead=dict(dead),
     )
@@ -182,13 +183,16 @@ def _chance(shuffled: Sequence[float]) -> float:
     return math.exp(fmean(logs) + NormalDist().inv_cdf(0.95) * stdev(logs))
 
 
-def _binding(hyps: Sequence[Hyp], space: Space, limits: Mapping[str, tuple[float, float]]) -> list[Binding]:
-    found = []
+def _binding(
+    hyps: Sequence[Hyp], study: Study, space: Space, limits: Mapping[str, tuple[float, float]]
+) -> list[Binding]:
+    base, found = _base(study, space), []
     for param in space.evolving:
         if param.choices or not hyps:
             continue
         for side, bound in zip(("low", "high"), param.bounds, strict=True):
-            share = sum(_sits_at(param, hyp[param.name], side) for hyp in hyps) / len(hyps)
+            moved = [hyp[param.name] for hyp in hyps if hyp[param.name] != base[param.name]]
+            share = sum(_sits_at(param, value, side) for value in moved) / len(hyps)
             wider = _wider(param, side, limits)
             if share >= BINDING_SHARE and getattr(wider, side) != bound:
                 found.append(Binding(param.name, side, bound, share, wider))
@@ -230,10 +234,14 @@ def _meaning(param: Param, limits: Mapping[str, tuple[float, float]]) -> tuple[f
 
 
 def _unmoved(hyps: Sequence[Hyp], study: Study, space: Space) -> list[Unmoved]:
-    base: Mapping[str, Any] = {**space.defaults(), **study.user_attrs.get(BASE, {})}
+    base = _base(study, space)
     tried = [trial for trial in trials_of(study) if trial.state.is_finished() and not is_lost(trial)]
     return [
         Unmoved(name, base[name], sum(hyp_of(trial).get(name, base[name]) != base[name] for trial in tried))
         for name in (param.name for param in space.evolving)
         if hyps and all(hyp[name] == base[name] for hyp in hyps)
     ]
+
+
+def _base(study: Study, space: Space) -> dict[str, Any]:
+    return {**space.defaults(), **study.user_attrs.get(BASE, {})}

@@ -11,9 +11,7 @@ from search_spaces import load_space
 @pytest.fixture
 def searched(world):
     """A study in which lr0 alone matters, and all of the best are at its upper bound; and what its run printed."""
-    (world.folder / "base.yaml").write_text("lr0: 0.45\n")
-    settings = ("--trainer", "steep:Steep", "--pruner", "none", "--hyp", "base.yaml")
-    result = world.run(*settings, "--generations", "40", "--epochs", "1")
+    result = world.run("--trainer", "steep:Steep", "--pruner", "none", "--generations", "40", "--epochs", "1")
     assert result.exit_code == 0, result.output
     return world, result.output
 

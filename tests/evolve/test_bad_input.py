@@ -103,5 +103,5 @@ def test_an_option_that_does_not_exist_is_told_with_what_does(world: World):
 
 
 def test_a_bug_keeps_its_traceback(world: World, monkeypatch):
-    monkeypatch.setattr("evolve.engine.space_of", lambda config: 1 / 0)
+    monkeypatch.setattr("evolve.work.space_of", lambda config: 1 / 0)
     assert isinstance(world.run().exception, ZeroDivisionError)

@@ -129,12 +129,12 @@ def test_a_bound_binds_where_half_of_the_good_sit_at_it():
     ("param", "limits", "bounds"),
     [
         (Param("x", 0.5, 0.1, 1.0, log=True), {}, (0.056, 1.0)),
-        (Param("x", 2, 2, 8), {"x": (1.0, np.inf)}, (1.0, 8.0)),
+        (Param("x", 5, 2, 8), {"x": (1.0, np.inf)}, (1.0, 8.0)),
         (Param("x", 0.0, -2.0, 2.0), {}, (-4.0, 2.0)),
-        (Param("x", 4, 4, 16, step=4), {}, (0, 16)),
+        (Param("x", 8, 4, 16, step=4), {}, (0, 16)),
         (Param("x", 2, 1, 4, step=1, log=True), {}, None),
-        (Param("x", 0.0, 0.0, 10.0), {}, None),
-        (Param("x", 0.2, 0.2, 0.7), {"x": (0.2, 1.0)}, None),
+        (Param("x", 5.0, 0.0, 10.0), {}, None),
+        (Param("x", 0.5, 0.2, 0.7), {"x": (0.2, 1.0)}, None),
     ],
 )
 def test_a_low_bound_is_widened_to_where_it_still_means_something(param, limits, bounds):
@@ -147,6 +147,19 @@ def test_a_low_bound_is_widened_to_where_it_still_means_something(param, limits,
         study.add_trial(create_trial(value=-number, params={"x": param.bounds[0]}, distributions={"x": found}))
     binding = [one for one in insight_of(study, space, limits, {}).binding if one.side == "low"]
     assert [one.wider.bounds for one in binding] == ([bounds] if bounds else [])
+
+
+def test_a_bound_at_which_the_base_sits_does_not_bind_what_has_never_left_it():
+    space = Space("one", (Param("x", 0.1, 0.1, 1.0, log=True), Param("y", 0.5, 0.0, 1.0)))
+    study = optuna.create_study(direction="maximize")
+    for number in range(10):
+        params = {"x": 0.1, "y": number / 10}
+        study.add_trial(
+            create_trial(
+                value=number, params=params, distributions={param.name: distribution(param) for param in space.params}
+            )
+        )
+    assert insight_of(study, space, {}, {}).binding == []
 
 
 def test_what_has_the_bases_value_in_all_of_the_good_has_not_moved():
