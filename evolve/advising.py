@@ -15,7 +15,7 @@ from evolve.hyps import limits_of
 from evolve.opening import NOT_EVOLVED
 from evolve.paths import from_here
 from evolve.tables import importance_table, name_dead, show_value
-from search_spaces import Space, dump_space
+from search_spaces import Param, Space, dump_space
 from studies.insight import LEAST_TRIALS, Insight, insight_of
 from studies.study import IDENTITY
 
@@ -81,7 +81,7 @@ def _advice(study: str, config: Path, insight: Insight) -> Iterator[Text]:
         yield Text(f"not told from chance; without them the next search has less to do: --freeze {','.join(idle)}")
     for one in insight.binding:
         sit = f"{_percent(one.share)} of the good hyps sit at its {one.side} bound, {show_value(one.bound)}"
-        yield Text(f"{one.name}: {sit}; with room beyond it is\n    {dump_space(Space('', (one.wider,))).strip()}")
+        yield Text(f"{one.name}: {sit}; with room beyond it is\n    {_entry(one.wider)}")
     if insight.binding:
         run = f"evolve run --config {from_here(config)} --space wider.yaml --study {study}-2 --from {study}"
         yield Text(f"so search on: evolve insight {study} --yaml > wider.yaml; {run}")
@@ -92,6 +92,12 @@ def _advice(study: str, config: Path, insight: Insight) -> Iterator[Text]:
         yield Text(f"never moved, so nothing is known of them: {', '.join(untried)}")
     if insight.dead:
         yield Text(f"not evolved, since they can have no effect here: {name_dead(insight.dead)}")
+
+
+def _entry(param: Param) -> str:
+    """What stands in a space file for it."""
+    needed = {param.needs: 0} if param.needs else {}  # no space is without what its params need
+    return dump_space(Space("", (param,), needed)).splitlines()[0]
 
 
 def _percent(share: float) -> str:

@@ -18,7 +18,10 @@ SHOWN = ("model", "imgsz")  # of a hyp of the front: what most of its costs come
 
 
 def space_table(space: Space) -> Table:
-    """Every hyp of a space in file order: bounds (or choices), default, gain and scale; what is fixed has no bounds."""
+    """Every hyp of a space in file order: bounds (or choices), default, gain, scale and what it needs not to be 0.
+
+    What is fixed has no bounds.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("hyp", no_wrap=True)
     for name in ("low", "high", "default", "gain"):
@@ -28,15 +31,17 @@ def space_table(space: Space) -> Table:
     for name in space.order:
         if (param := params.get(name)) is None:
             table.add_row(name, "", "", show_value(space.fixed[name]), "", "fixed")
-        elif param.choices:
+            continue
+        needs = f", needs {param.needs}" if param.needs else ""
+        if param.choices:
             choices = ", ".join(map(str, param.choices))
-            table.add_row(name, "", "", show_value(param.default), show_value(param.gain), f"one of {choices}")
+            table.add_row(name, "", "", show_value(param.default), show_value(param.gain), f"one of {choices}{needs}")
         else:
             low, high = param.bounds
             scale = "log" if param.log else "linear"
             whole = f", steps of {param.step}" if param.step else ""
             bounds = (show_value(low), show_value(high))
-            table.add_row(name, *bounds, show_value(param.default), show_value(param.gain), scale + whole)
+            table.add_row(name, *bounds, show_value(param.default), show_value(param.gain), scale + whole + needs)
     return table
 
 

@@ -30,9 +30,9 @@ class Param:
 
     A float param has low <= high; `step` makes it an int param (low, low + step, ... high); `choices` makes it
     categorical, and then it has no bounds. `gain` scales how far mutation moves it: 0 pins it. `log` measures it by
-    ratios, and needs low > 0. `needs` names another hyp of the space: while that one is 0, this one changes nothing.
-    Numbers are stored as the kind says (a float param's low = 0 becomes 0.0), numeric text as the number that it
-    spells. Raises SpaceError for whatever does not hold together.
+    ratios, and needs low > 0. `needs` names another hyp of the space: while that one is 0 or false, this one changes
+    nothing. Numbers are stored as the kind says (a float param's low = 0 becomes 0.0), numeric text as the number that
+    it spells. Raises SpaceError for whatever does not hold together.
     """
 
     name: str
@@ -257,6 +257,8 @@ class Space:
             if name in names[:i]:
                 raise SpaceError(f"{name} stands twice in space {self.name!r}")
         for param in self.params:
+            if param.needs == param.name:
+                raise SpaceError(f"{param.name}: needs itself; needs is the name of another hyp")
             if param.needs and param.needs not in names:
                 raise SpaceError(
                     f"{param.name}: needs {param.needs!r}, which is no hyp of space {self.name!r}"

@@ -16,9 +16,9 @@ Floats = NDArray[np.float64]
 class Cube:
     """The evolving params of a space as the axes of [0, 1]^d, in the space's order; a point is a row of d places.
 
-    A log param is measured by ratios. Each value of an int or categorical param owns a cell and stands for it by the
-    cell's middle; `snap` moves points there. A gene that changes nothing while another hyp is 0 is *dead* there:
-    `settle` moves it to the base's place, so that points which train alike are alike.
+    A log param is measured by ratios. Each value of an int or categorical param owns a cell, and `snap` moves points to
+    the value's place in it. A gene that changes nothing while another hyp is 0 (or False) is *dead* there: `settle`
+    moves it to the base's place, so that points which train alike are alike.
     """
 
     def __init__(self, space: Space) -> None:
@@ -33,6 +33,7 @@ class Cube:
         self._stepped = [i for i, param in enumerate(self.params) if param.levels is not None]
         self._axis = {name: i for i, name in enumerate(self.names)}
         self._needs = [(i, param.needs) for i, param in enumerate(self.params) if param.needs]
+        self._zeros = {param.name: _zero(param) for param in self.params}
         self._places: dict[tuple[Value, ...], Floats] = {}
 
     @property
@@ -57,7 +58,7 @@ class Cube:
         return {param.name: param.from_unit(u) for param, u in zip(self.params, point, strict=True)}
 
     def snap(self, points: Floats) -> Floats:
-        """The points [n, d] with ints and choices moved to the middle of their cells."""
+        """The points [n, d] with ints and choices moved to the places of their values."""
         snapped = points.copy()
         for i in self._stepped:
             param = self.params[i]
@@ -71,16 +72,20 @@ class Cube:
     def dead(self, points: Floats) -> NDArray[np.bool_]:
         """Which genes [n, d] change nothing there, since the hyp that they need is 0."""
         found = np.zeros(points.shape, dtype=bool)
-        for i, name in self._needs:
-            if name in self._axis:
-                found[:, i] = points[:, self._axis[name]] <= self._zero(self.params[self._axis[name]])
-            elif not self._base_hyp.get(name, 1):
-                found[:, i] = True
+        for i, needed in self._needs:
+            found[:, i] = self._is_zero(needed, points)
         return found
 
     def settle(self, points: Floats) -> Floats:
-        """The points [n, d] with every dead gene at the base's place."""
-        return np.where(self.dead(points), self.base, points)
+        """The points [n, d] with every dead gene at the base's place.
+
+        One gene after the other, as each may be what another needs: of two that need each other, both 0, either is dead
+        while the other stays 0, but not both.
+        """
+        settled = points.copy()
+        for i, needed in self._needs:
+            settled[self._is_zero(needed, settled), i] = self.base[i]
+        return settled
 
     def steps(self, before: Floats, after: Floats) -> dict[str, float]:
         """How far each gene that differs went from one point to another."""
@@ -94,15 +99,21 @@ class Cube:
         columns: list[Floats] = []
         for i, param in enumerate(self.params):
             if param.choices:
-                chosen = np.floor(settled[:, i] * len(param.choices))
+                chosen = np.minimum(np.floor(settled[:, i] * len(param.choices)), len(param.choices) - 1)
                 columns += [(chosen == k) / np.sqrt(2) for k in range(len(param.choices))]
             else:
                 columns.append(settled[:, i])
         return np.stack(columns, axis=1)
 
-    def _zero(self, param: Param) -> float:
-        low, high = (0, 0) if param.choices else param.bounds
-        return -1.0 if param.choices or not low <= 0 <= high or param.log else param.to_unit(0) + 1e-12
+    def _is_zero(self, name: str, points: Floats) -> NDArray[np.bool_]:
+        """At which of the points [n, d] that hyp is 0; one that does not evolve has the base's value everywhere."""
+        if name not in self._axis:
+            return np.full(len(points), self._base_hyp[name] == 0)
+        zero = self._zeros[name]
+        if zero is None:
+            return np.zeros(len(points), dtype=bool)
+        near: NDArray[np.bool_] = abs(points[:, self._axis[name]] - zero) < 1e-12
+        return near
 
 
 @lru_cache(maxsize=8)
@@ -115,3 +126,12 @@ def reflect(points: Floats) -> Floats:
     """Points folded back into [0, 1] as by mirrors at 0 and 1."""
     folded = np.abs(points) % 2
     return np.where(folded > 1, 2 - folded, folded)
+
+
+def _zero(param: Param) -> float | None:
+    """The place of 0, or of False; None where the param is never 0."""
+    if param.choices:
+        return next((param.to_unit(choice) for choice in param.choices if choice == 0), None)
+    low, high = param.bounds
+    reached = low <= 0 <= high and not (param.step and low % param.step)
+    return param.to_unit(0) if reached else None

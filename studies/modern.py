@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Space, Value
 from studies.cube import Cube, Floats, cube_of, reflect
-from studies.genetics import Child, Population, Scored, Tried, fresh, normalised
+from studies.genetics import TRIES, Child, Population, Scored, Tried, fresh, normalised
 from studies.surrogate import Surrogate, fit_kernel
 
 POOL = 100  # children bred of the trials
@@ -69,14 +69,14 @@ def modern(population: Population, space: Space, rng: Generator) -> Child:
     Everything is drawn from `rng` and computed from `population`. While fewer than 5 trials are complete the child is
     one of `normalised`. Raises SpaceError where nothing can evolve, SpaceExhausted where nothing new was found.
     """
-    if len(population.scored) < YOUNG or not space.evolving:
-        return normalised(population, space, rng)
     cube = cube_of(space)
-    population = replace(population, scored=sorted(population.scored, key=lambda one: one.number))
+    if len(population.scored) < YOUNG:
+        return _blind(population, space, cube, rng)
+    population = _by_number(population)
     brood = breed(population, cube, POOL, rng)
     if rng.random() >= UNSEEN and (model := model_of(population, cube)) is not None:
         brood = select(brood, model, cube, rng)
-    return _first_new(brood, population, space, cube) or normalised(population, space, rng)
+    return _first_new(brood, population, space, cube) or _blind(population, space, cube, rng)
 
 
 def breed(population: Population, cube: Cube, n: int, rng: Generator) -> Brood:
@@ -87,23 +87,22 @@ def breed(population: Population, cube: Cube, n: int, rng: Generator) -> Brood:
     weights = rank_weights(len(elite))
     mothers, fathers, others = (rng.choice(len(elite), size=n, p=p) for p in (weights, None, None))
     mean = weights @ np.where(cube.categorical, elite[0], elite)
-    start, noise = elite[mothers], rng.standard_normal((n, cube.d)) * cube.gains
+    noise = rng.standard_normal((n, cube.d)) * cube.gains
     sources = rng.choice(len(SOURCES), size=n, p=shares(population))
     hit = masks(n, cube.d, LEAST_MOVED, rng)
     steps = np.maximum(log_uniform(*SIGMAS, n, rng) * cube.gains, cube.cells) * rng.standard_normal((n, cube.d))
     span = rng.uniform(0.3, 1, (n, 1)) * (elite[fathers] - elite[others]) * (rng.random((n, cube.d)) < 0.7)
-    points = np.select(
-        [(sources == i)[:, None] for i in range(len(SOURCES))],
-        [
-            start + hit * steps,
-            mean + hit * steps,
-            start + np.where(cube.categorical, 0, span) + 0.01 * noise,
-            cube.base + hit * np.maximum(FROM_BASE_SIGMA * cube.gains, cube.cells) * noise,
-            rng.random((n, cube.d)),
-        ],
-    )
-    points = leap(points, start, hit & (sources < 4)[:, None], cube, rng)
-    points = undo_dead(cube.snap(bounded(points, rng)), start, cube)
+    of = [(sources == i)[:, None] for i in range(len(SOURCES))]
+    start = np.select(of, [elite[mothers], mean, elite[mothers], cube.base, rng.random((n, cube.d))])
+    moves = [
+        hit * steps,
+        hit * steps,
+        span + 0.01 * noise,
+        hit * np.maximum(FROM_BASE_SIGMA * cube.gains, cube.cells) * noise,
+        np.zeros(1),
+    ]
+    points = leap(start + np.select(of, moves), start, hit & ~of[-1], cube, rng)
+    points = undo_dead(cube.snap(bounded(points, rng)), cube.snap(start), cube)
     trio = np.array(numbers)[np.stack([mothers, fathers, others], axis=1)]
     known = np.array([[1, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=bool)[sources]
     return Brood(points, sources, np.where(known, trio, -1))
@@ -212,6 +211,16 @@ def log_uniform(low: float, high: float, n: int, rng: Generator) -> Floats:
     return np.exp(rng.uniform(np.log(low), np.log(high), (n, 1)))
 
 
+def _blind(population: Population, space: Space, cube: Cube, rng: Generator) -> Child:
+    """A child of `normalised`; one that differs from its parent in dead genes only is made again, 100 times at most."""
+    for _ in range(TRIES):
+        child = normalised(population, space, rng)
+        dead = cube.dead(cube.place(child.hyp)[None])[0]
+        if any(name in child.step for name in np.array(cube.names)[~dead]):
+            break
+    return child
+
+
 def _hope(model: Surrogate, brood: Brood, cube: Cube, optimism: float) -> Floats:
     mean, sd = model.predict(cube.features(brood.points))
     return mean + optimism * sd
@@ -224,6 +233,16 @@ def _told(population: Population, scale: Scale, cube: Cube) -> tuple[Floats, Flo
     values = np.concatenate([values, hopeless, np.zeros(len(population.running))])
     tried: list[Scored | Tried] = [*population.scored, *population.hopeless, *population.running]
     return cube.features(cube.places(one.hyp for one in tried)), values
+
+
+def _by_number(population: Population) -> Population:
+    """In whatever order trials are listed, they make the same child."""
+    return replace(
+        population,
+        scored=sorted(population.scored, key=lambda one: one.number),
+        hopeless=sorted(population.hopeless, key=lambda one: one.number),
+        running=sorted(population.running, key=lambda one: one.number),
+    )
 
 
 def _seen(population: Population, most: int) -> Population:

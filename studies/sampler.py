@@ -88,6 +88,9 @@ class GeneticSampler(BaseSampler):
         self._operator = OPERATORS[operator] if isinstance(operator, str) else operator
         self._memory: _Memory | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_memory": None}  # it knows the study's storage, which cannot be pickled
+
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._space is not None:
             return {param.name: distribution(param) for param in self._space.evolving}
@@ -116,11 +119,11 @@ class GeneticSampler(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
-        trials = trials_of(study)
-        if self._memory is None or not self._memory.serves(study, genome):
-            self._memory = _Memory(study, genome)
-        population = self._memory.population(trials, trial.number)
-        space = self._memory.space
+        memory = self._memory
+        if memory is None or not memory.serves(study, genome):
+            memory = self._memory = _Memory(study, genome)
+        population = memory.population(trials_of(study), trial.number)
+        space = memory.space
         base = {param.name: param.default for param in space.params}
         if not population.scored and base not in population.taken:
             return Child(space.defaults(), parents=(), operator=BASE, step={})
@@ -165,23 +168,28 @@ class _Memory:
     """
 
     def __init__(self, study: Study, genome: _Genome) -> None:
-        self._study = study._study_id, id(study._storage)
+        self._storage, self._study_id = study._storage, study._study_id
         self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         self._genome = genome
         self.space = _started_from_base(genome, study)
-        self._finished = 0  # so many first trials have, and are told of here:
-        self._tally = _Tally()
+        self._read = (
+            0,
+            _Tally(),
+        )  # so many first trials have finished, and what they are; replaced as one, by any thread
 
     def serves(self, study: Study, genome: _Genome) -> bool:
-        return (study._study_id, id(study._storage)) == self._study and genome == self._genome
+        same_study = study._storage is self._storage and study._study_id == self._study_id
+        return same_study and genome == self._genome
 
     def population(self, trials: Sequence[FrozenTrial], number: int) -> Population:
         """What the child of this trial number is bred from."""
-        while self._finished < len(trials) and trials[self._finished].state.is_finished():
-            self._tally.add(trials[self._finished], self._genome, self._sign)
-            self._finished += 1
-        tally = self._tally.copy()
-        for trial in trials[self._finished :]:
+        finished, known = self._read
+        tally = known.copy()
+        while finished < len(trials) and trials[finished].state.is_finished():
+            tally.add(trials[finished], self._genome, self._sign)
+            finished += 1
+        self._read = finished, tally.copy()
+        for trial in trials[finished:]:
             if trial.number != number:
                 tally.add(trial, self._genome, self._sign)
         floor = noise_floor(tally.repeated)
@@ -336,6 +344,12 @@ class _Genome:
 
 
 def _coded_param(name: str, found: BaseDistribution) -> Param:
+    """Nobody has said where to start, so it starts from its middle."""
+    param = _at_low(name, found)
+    return replace(param, default=param.from_unit(0.5))
+
+
+def _at_low(name: str, found: BaseDistribution) -> Param:
     match found:
         case CategoricalDistribution():
             return Param(name, default=0, choices=tuple(range(len(found.choices))))

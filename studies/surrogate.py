@@ -21,8 +21,8 @@ JITTER = 1e-8
 STEPS = 30
 RATE = 0.15  # of Adam, in log units
 
-# Priors as (mean, standard deviation) of logarithms. The mean scale grows with the diagonal of the cube: with more
-# columns points lie further apart.
+# Log-normal priors: medians, and standard deviations of the logarithms. The median scale grows with the diagonal of the
+# cube: with more columns points lie further apart.
 SCALE_SD = 1.5  # of all scales together
 COLUMN_SD = 1.0  # of each column's against the common one: how sure we are that all columns matter alike
 NOISE = (0.1, 1.5)  # relative to the variance of the process; to know it better from repeats helped nothing
