@@ -20,8 +20,23 @@ NOTHING_COMPLETED, ASKED_WRONGLY, INTERRUPTED = 1, 2, 130
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
+class Sectioned(click.Command):
+    """Shows its options under the headings that `together` gave them; those without one stand last."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)) is not None:
+                sections.setdefault(getattr(param, "heading", "Options"), []).append(record)
+        for heading in sorted(sections, key=lambda heading: heading == "Options"):
+            with formatter.section(heading):
+                formatter.write_dl(sections[heading])
+
+
 class Door(click.Group):
     """The one place where errors become one line on stderr and an exit code; all others are bugs and shown."""
+
+    command_class = Sectioned
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -67,16 +82,20 @@ def setting(name: str, text: str, *aliases: str, **more: Any) -> Decorator:
     if isinstance(default, bool):
         more = {"is_flag": True, "flag_value": True, "type": bool, **more}
     else:
-        more = {"type": int if isinstance(default, int) else str, **more}
+        kind: dict[str, Any] = {"type": int, "metavar": "N"} if isinstance(default, int) else {"type": str}
+        more = {**kind, **more}
     return click.option(f"--{key_of(name).replace('_', '-')}", *aliases, name, default=None, help=text + shown, **more)
 
 
-def together(*options: Decorator) -> Decorator:
-    """Several options as one decorator, shown in this order."""
+def together(heading: str, *options: Decorator) -> Decorator:
+    """Several options as one decorator, shown in this order under a heading."""
 
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(command: Any) -> Any:
+        before = len(getattr(command, "__click_params__", ()))  # where click gathers them
         for option in reversed(options):
             command = option(command)
+        for param in command.__click_params__[before:]:
+            param.heading = heading
         return command
 
     return decorate
@@ -97,37 +116,48 @@ def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...
     return {name.strip(): read_scalar(text) for name, _, text in (pair.partition("=") for pair in pairs)} or None
 
 
-training_options = together(
-    setting("data", "Built-in data set, or path of a data.yaml, a .data file, a COCO .json or a folder."),
-    setting("model", "pico, nano, yolov3[-tiny|-spp], yolov4-tiny, or the path of a Darknet cfg."),
-    setting("epochs", "Epochs of a training."),
-    setting("imgsz", "Image size in pixels."),
-    setting("batch", "Images in a batch."),
-    setting("device", "Where to train: cpu, cuda, cuda:1, 0, or several: 0,1."),
-    setting("optimizer", "Optimizer: sgd, adam or adamw."),
-    setting("schedule", "Learning rate over the training: trapezoid, cosine or linear."),
-    setting("weights", "Weights to start from: path or URL of .weights, .conv.N or .pt.  [default: from scratch]"),
-    setting("freeze_epochs", "Epochs that train the head only, before all is trained."),
-    setting("freeze_batch", "Images in a batch of these.  [default: as --batch]"),
-    setting("nominal_batch", "Gather gradients over so many images.  [default: update after every batch]"),
-    setting("single_cls", "Take all classes for one."),
-    setting("rect", "Train on batches of one shape instead of squares."),
-    setting("multi_scale", "Train in sizes of 0.5 to 1.5 times --imgsz."),
-    setting("image_weights", "Show images of badly detected classes more often."),
-    setting("cache", "Decoded images: disk, or none to decode them whenever they are needed."),
-    setting("amp", "Precision of convolutions: auto, bf16, fp16 or off."),
-    setting("sync_bn", "Share batch statistics between the devices."),
-    setting("notest", "Score the last epoch only."),
-    setting("threads", "CPU threads of a training; 0 takes every core."),
-    setting("seed", "Seed of everything random."),
-    setting("trainer", "Trainer by name, or module:attr of one of your own."),
-    setting("trial_timeout", "Fail what brings no epoch for so long.  [default: never]", metavar="SECONDS", type=int),
-)
+AT_LEAST_1 = click.IntRange(min=1)
 FROZEN = "Layers that keep their weights, all along or for --freeze-epochs: backbone, or the number of first layers."
-fitness_option = setting("fitness", "The one number: weights of precision, recall, map50, map50_95.")
+
+
+def training_options(*freeze_aliases: str) -> Decorator:
+    return together(
+        "Each training",
+        setting("data", "Built-in data set, data.yaml, .data file, COCO .json or folder.", metavar="NAME|PATH"),
+        setting("model", "pico, nano, yolov3[-tiny|-spp], yolov4-tiny, or a Darknet cfg.", metavar="NAME|FILE"),
+        setting("epochs", "Epochs of a training."),
+        setting("imgsz", "Image size in pixels."),
+        setting("batch", "Images in a batch."),
+        setting("device", "Where to train: cpu, cuda, cuda:1, 0, or several: 0,1.", metavar="NAMES"),
+        setting("threads", "CPU threads of a training; 0 takes every core."),
+        setting("seed", "Seed of everything random."),
+        setting("optimizer", "Optimizer: sgd, adam or adamw.", metavar="NAME"),
+        setting("schedule", "Learning rate over the training: trapezoid, cosine or linear.", metavar="NAME"),
+        setting("weights", "Weights to start from: .weights, .conv.N or .pt.  [default: none]", metavar="FILE|URL"),
+        setting("freeze_layers", FROZEN, *freeze_aliases, metavar="LAYERS"),
+        setting("freeze_epochs", "Epochs that train the head only, before all is trained."),
+        setting("freeze_batch", "Images in a batch of these.  [default: as --batch]"),
+        setting("nominal_batch", "Gather gradients over so many images.  [default: update after every batch]"),
+        setting("single_cls", "Take all classes for one."),
+        setting("rect", "Train on batches of one shape instead of squares."),
+        setting("multi_scale", "Train in sizes of 0.5 to 1.5 times --imgsz."),
+        setting("image_weights", "Show images of badly detected classes more often."),
+        setting("cache", "Decoded images: disk, or none to decode them whenever they are needed.", metavar="HOW"),
+        setting("amp", "Precision of convolutions: auto, bf16, fp16 or off.", metavar="HOW"),
+        setting("sync_bn", "Share batch statistics between the devices."),
+        setting("notest", "Score the last epoch only."),
+        setting("trainer", "Trainer by name, or module:attr of one of your own.", metavar="NAME"),
+        setting(
+            "trial_timeout", "Fail what brings no epoch for so long.  [default: never]", metavar="SECONDS", type=int
+        ),
+    )
+
+
+fitness_option = setting("fitness", "The one number: weights of precision, recall, map50, map50_95.", metavar="WEIGHTS")
 space_options = together(
-    setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file."),
-    setting("hyp", "The base that evolution starts from: a hyp file.", metavar="FILE"),
+    "What may vary, and from where it starts",
+    setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file.", metavar="NAME|FILE"),
+    setting("hyp", "Hyp file of the base that evolution starts from.  [default: the space's values]", metavar="FILE"),
     setting(
         "from_",
         "Take over what is known: an earlier study, a hyp.yaml, evolve.txt, evolve.csv or tune_results.ndjson; "
@@ -140,26 +170,18 @@ space_options = together(
     setting("only", "The only hyps that may vary: names with commas between.", metavar="NAMES", callback=_names),
     setting("set", "Give a hyp a fixed value; may be repeated.", metavar="NAME=VALUE", multiple=True, callback=_values),
 )
-study_options = together(
-    setting("generations", "Trials in total; a study that is resumed counts on."),
-    setting("budget", "Time after which no trial begins: 8h, 90m, 1h30m.  [default: no end]", metavar="TIME"),
-    setting(
-        "patience",
-        "Generations without gain beyond the noise floor that end the study.  [default: no end]",
-        metavar="N",
-        type=int,
-    ),
-    setting("target", "Fitness at which the study ends.  [default: no end]", metavar="FITNESS", type=float),
+search_options = together(
+    "How to search",
+    setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ...", metavar="NAME"),
+    setting("pruner", "What stops hopeless trials: evolve, asha, median, none, ...", metavar="NAME"),
+    fitness_option,
+    setting("objective", "fitness, or several goals with commas between: map50_95,latency_ms.", metavar="GOALS"),
     setting(
         "base_seeds",
         "Seeds to train the base with, before all else.  [default: 3, fewer below 30 generations]",
         metavar="N",
         type=int,
     ),
-    setting("sampler", "What proposes hyps: genetic, yolo, tpe, cmaes, gp, random, ..."),
-    setting("pruner", "What stops hopeless trials: evolve, asha, median, none, ..."),
-    fitness_option,
-    setting("objective", "What is sought: fitness, or several goals with commas between, as map50_95,latency_ms."),
     setting(
         "race",
         "Hyps that race against the base under fresh seeds at the end; 0: no race."
@@ -167,21 +189,61 @@ study_options = together(
         metavar="N",
         type=int,
     ),
-    setting("max_failures", "Failed trials in a row that end the study."),
-    setting("study", "Name of the study and of its run folder.  [default: the name of the data]"),
-    setting("runs", "Folder of the run folders."),
-    setting("storage", "URL of an Optuna storage.  [default: SQLite in the run folder]", envvar="EVOLVE_STORAGE"),
 )
-
+stop_options = together(
+    "When to end, whichever comes first",
+    setting("generations", "Trials in total; a study that is resumed counts on."),
+    setting(
+        "budget",
+        "Time after which no trial begins (the race still comes): 8h, 90m, 1h30m.  [default: no end]",
+        metavar="TIME",
+    ),
+    setting("patience", "Generations without gain beyond the noise floor.  [default: no end]", metavar="N", type=int),
+    setting("target", "Fitness that is enough.  [default: no end]", metavar="FITNESS", type=float),
+    setting("max_failures", "Failed trials in a row."),
+)
 bucket_option = setting("bucket", "Copy results to this folder as they come: s3://..., gs://..., ...", metavar="URL")
+study_options = together(
+    "The study",
+    setting("study", "Name of the study and of its run folder.  [default: the name of the data]", metavar="NAME"),
+    setting("runs", "Folder of the run folders.", metavar="FOLDER"),
+    setting(
+        "storage",
+        "URL of an Optuna storage.  [default: SQLite in the run folder]",
+        metavar="URL",
+        envvar="EVOLVE_STORAGE",
+    ),
+    bucket_option,
+)
+trained_options = together(
+    "What is trained, and how it is scored",
+    click.option("--hyp", metavar="FILE", help="Train with this hyp file.  [default: the trainer's own values]"),
+    click.option("--seeds", type=AT_LEAST_1, metavar="N", help="Train so often, from --seed on.  [default: 1]"),
+    fitness_option,
+    click.option("--split", metavar="NAME", help="Scored after every epoch: train, val or test.  [default: val]"),
+)
 run_folder_options = together(
-    click.option("--name", help="Name of the run folder, numbered where there is one already.  [default: exp]"),
+    "The run folder",
+    click.option("--name", metavar="NAME", help="Its name, numbered where there is one already.  [default: exp]"),
     click.option("--runs", metavar="FOLDER", help="Folder of the run folders.  [default: runs/train]"),
     click.option("--out", metavar="FOLDER", help="The run folder itself, instead of --runs and --name."),
     click.option("--resume", metavar="FOLDER", help="Go on in this run folder after its last whole epoch."),
     click.option("--nosave", is_flag=True, default=None, help="Leave results, but no weights."),
     click.option("--noplots", is_flag=True, default=None, help="Draw no pictures."),
     click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard's event file too."),
+    bucket_option,
+)
+found_study = together(
+    "Options",
+    click.option(
+        "--runs", default=DEFAULTS["runs"], show_default=True, metavar="FOLDER", help="Folder of the run folders."
+    ),
+    click.option(
+        "--storage",
+        envvar="EVOLVE_STORAGE",
+        metavar="URL",
+        help="URL of its storage.  [default: as in its evolve.yaml]",
+    ),
 )
 
 
@@ -192,12 +254,12 @@ def cli() -> None:
 
 
 @cli.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Settings from a file; flags beat them.")
-@study_options
+@stop_options
+@search_options
 @space_options
-@training_options
-@setting("freeze_layers", FROZEN, metavar="LAYERS")
-@bucket_option
+@training_options()
+@study_options
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; flags beat them.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def run(config: Path | None, quiet: bool, **flags: Any) -> None:
     """Evolve hyps: start a study, or go on with one of the same name.
@@ -216,10 +278,7 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 
 @cli.command()
 @click.argument("study", required=False)
-@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
-@click.option(
-    "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
-)
+@found_study
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
 def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
     """Show the best hyp of a study, or the front of several goals.
@@ -247,10 +306,7 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
 
 @cli.command()
 @click.argument("study", required=False)
-@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
-@click.option(
-    "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
-)
+@found_study
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the space, with wider bounds where they bind.")
 def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as_yaml: bool) -> None:
@@ -280,15 +336,14 @@ def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as
 
 @cli.command()
 @click.argument("study", required=False)
-@click.option("--epochs", type=click.IntRange(min=1), help="Epochs of a training.  [default: as in the study]")
-@click.option("--seeds", type=click.IntRange(min=2), default=5, show_default=True, help="Seeds of the best third.")
+@click.option("--epochs", type=AT_LEAST_1, metavar="N", help="Epochs of a training.  [default: as in the study]")
 @click.option(
-    "--candidates", type=click.IntRange(min=1), default=10, show_default=True, help="Hyps that race against the base."
+    "--seeds", type=click.IntRange(min=2), metavar="N", default=5, show_default=True, help="Seeds of the best third."
 )
-@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
 @click.option(
-    "--storage", envvar="EVOLVE_STORAGE", help="URL of the study's storage.  [default: as in its evolve.yaml]"
+    "--candidates", type=AT_LEAST_1, metavar="N", default=10, show_default=True, help="Hyps that race against the base."
 )
+@found_study
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 def verify(study: str | None, runs: str, quiet: bool, **asked: Any) -> None:
     """Race a study's best hyps against its base, under fresh seeds.
@@ -323,14 +378,9 @@ def spaces(name: str | None) -> None:
 
 
 @cli.command()
-@click.option("--hyp", metavar="FILE", help="Train with this hyp file.  [default: the trainer's own values]")
-@training_options
-@setting("freeze_layers", FROZEN, "--freeze", metavar="LAYERS")
-@fitness_option
-@click.option("--split", help="What is scored after every epoch: train, val, test.  [default: val]")
-@click.option("--seeds", type=click.IntRange(min=1), help="Train so often, from --seed on.  [default: 1]")
+@trained_options
+@training_options("--freeze")
 @run_folder_options
-@bucket_option
 def train(**flags: Any) -> None:
     """Train with one hyp, outside of any study.
 
@@ -345,7 +395,7 @@ def train(**flags: Any) -> None:
 
 @cli.command()
 @click.argument("data")
-@click.option("--imgsz", type=click.IntRange(min=1), help="Pixels to measure boxes at.  [default: as in training]")
+@click.option("--imgsz", type=AT_LEAST_1, metavar="N", help="Pixels to measure boxes at.  [default: as in training]")
 @click.option("--single-cls", is_flag=True, help="Take all classes for one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 def check(data: str, imgsz: int | None, single_cls: bool, as_json: bool) -> None:
@@ -368,16 +418,27 @@ def check(data: str, imgsz: int | None, single_cls: bool, as_json: bool) -> None
 
 @cli.command()
 @click.option("--weights", required=True, metavar="FILE", help="best.pt of a training, or other weights of --model.")
-@click.option("--data", default="", help="Data set to score on.  [default: that of the training]")
-@click.option("--model", default="", help="Model of weights that do not say theirs: a built-in one or a Darknet cfg.")
-@click.option("--split", default="val", show_default=True, help="What is scored: train, val, test.")
-@click.option("--imgsz", type=click.IntRange(min=1), help="Image size in pixels.  [default: as in the training]")
-@click.option("--batch", type=click.IntRange(min=1), help="Images in a batch.  [default: what suits the device]")
+@click.option("--data", default="", metavar="NAME|PATH", help="Data set to score on.  [default: that of the training]")
 @click.option(
-    "--device", default=DEFAULTS["device"], show_default=True, help="Where to compute: cpu, cuda, cuda:1, ..."
+    "--model",
+    default="",
+    metavar="NAME|FILE",
+    help="Model of weights that do not say theirs: a built-in one or a Darknet cfg.",
 )
-@click.option("--conf", type=float, help="Drop detections of less confidence.  [default: 0.001]")
-@click.option("--iou", type=float, help="Drop a detection that overlaps a surer one by more.  [default: 0.6]")
+@click.option("--split", default="val", show_default=True, metavar="NAME", help="What is scored: train, val, test.")
+@click.option("--imgsz", type=AT_LEAST_1, metavar="N", help="Image size in pixels.  [default: as in the training]")
+@click.option("--batch", type=AT_LEAST_1, metavar="N", help="Images in a batch.  [default: what suits the device]")
+@click.option(
+    "--device",
+    default=DEFAULTS["device"],
+    show_default=True,
+    metavar="NAME",
+    help="Where to compute: cpu, cuda, cuda:1, ...",
+)
+@click.option("--conf", type=float, metavar="SHARE", help="Drop detections of less confidence.  [default: 0.001]")
+@click.option(
+    "--iou", type=float, metavar="SHARE", help="Drop a detection that overlaps a surer one by more.  [default: 0.6]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.option("--plots", metavar="FOLDER", help="Leave figures and pictures there.")
 def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
@@ -406,8 +467,12 @@ def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
 @click.option("--orders", type=click.IntRange(min=0), default=0, help="Replay in N random orders.", metavar="N")
 @click.option("--sampler", metavar="NAME", help="Let it choose the order.  [default: as the study had it]")
 @click.option("--minimize", is_flag=True, help="The fitness in a .jsonl or .csv is a loss: lower is better.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of orders and sampler.")
-@click.option("--runs", default=DEFAULTS["runs"], show_default=True, help="Folder of the run folders.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), metavar="N", default=0, show_default=True, help="Of orders and sampler."
+)
+@click.option(
+    "--runs", default=DEFAULTS["runs"], show_default=True, metavar="FOLDER", help="Folder of the run folders."
+)
 def simulate(curves: str, pruners: tuple[str, ...], runs: str, minimize: bool, **asked: Any) -> None:
     """Replay recorded trainings through pruners.
 

@@ -1,10 +1,22 @@
 """Defaults, then the file, then the flags; what is wrong is told; what was resolved can be read again."""
 
+import dataclasses
+import re
+
 import pytest
 from click.testing import CliRunner
 
 from evolve.cli import cli
-from evolve.config import ConfigError, EvolveConfig, complete, dump_config, mask_secrets, read_config, resolve_config
+from evolve.config import (
+    ConfigError,
+    EvolveConfig,
+    complete,
+    dump_config,
+    key_of,
+    mask_secrets,
+    read_config,
+    resolve_config,
+)
 
 
 def write(folder, text):
@@ -209,3 +221,13 @@ def test_the_help_shows_the_defaults_for_both_kinds_of_data():
     told = " ".join(CliRunner().invoke(cli, ["run", "--help"]).output.split())
     assert "[default: pico; nano with --data of your own]" in told
     assert "[default: 96; 320 with --data of your own]" in told
+
+
+def test_the_help_of_run_shows_its_options_under_headings_and_none_of_them_twice():
+    told = CliRunner().invoke(cli, ["run", "--help"]).output
+    parts = [part.split(":\n", 1) for part in told.split("\n\n") if ":\n" in part]
+    sections = {heading: re.findall(r"^  (?:-\w, )?--([\w-]+)", part, re.MULTILINE) for heading, part in parts}
+    assert sections.pop("Options") == ["config", "quiet", "help"]
+    shown = [name for names in sections.values() for name in names]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == {key_of(field.name).replace("_", "-") for field in dataclasses.fields(EvolveConfig)}
