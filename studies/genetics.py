@@ -68,16 +68,16 @@ class Population:
     """What an operator breeds from; of a long study the fittest and the latest. Fitness: higher is better.
 
     `scored` were trained to the end, by number; `hopeless` were pruned or failed; `running` are in training or wait
-    for it. A child has to differ from all of `taken`. `noise` is the standard deviation of one hyp's fitness from seed
-    to seed, `base_fitness` the mean of the base, each None while it is not known.
+    for it. A child has to differ from all of `taken`. `base_fitness` is the mean of the base, None while it is not
+    known; `generation` is the child's place in the study, from 0.
     """
 
     scored: Sequence[Scored] = ()
     hopeless: Sequence[Tried] = ()
     running: Sequence[Tried] = ()
     taken: Collection[Hyp] = ()
-    noise: float | None = None
     base_fitness: float | None = None
+    generation: int = 0
 
     @property
     def better_than_base(self) -> int:

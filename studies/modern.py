@@ -42,6 +42,8 @@ LEAST_MOVED = 2  # genes on average, up to all of them
 FROM_BASE_SIGMA = 0.2
 LEAP = 0.2  # how often a categorical gene that is hit takes another value
 
+REPEAT_EVERY, REPEATS = 10, 4
+
 SEEN = 250
 FITTED = 150  # of these decide the model's scales
 STRIDE, REFIT = 8, 16  # they are fitted again after 8 trials more, or a sixteenth of all
@@ -63,20 +65,52 @@ class Brood:
         return Brood(*(np.concatenate(both) for both in zip(_parts(self), _parts(other), strict=True)))
 
 
-def modern(population: Population, space: Space, rng: Generator) -> Child:
-    """The child that the model prefers among some hundred, or one unseen by it.
+@dataclass(frozen=True)
+class Modern:
+    """The operator; its fields switch parts of it off, to measure what each of them buys.
 
-    Everything is drawn from `rng` and computed from `population`. While fewer than 5 trials are complete the child is
-    one of `normalised`. Raises SpaceError where nothing can evolve, SpaceExhausted where nothing new was found.
+    `unseen`: the share of children that the model does not choose. `repeat_every`: so many generations after another
+    the best hyp is trained again under another seed, until it has had REPEATS; 0 never does. `censored`: whether pruned
+    and failed trials enter the model.
     """
-    cube = cube_of(space)
-    if len(population.scored) < YOUNG:
-        return _blind(population, space, cube, rng)
-    population = _by_number(population)
-    brood = breed(population, cube, POOL, rng)
-    if rng.random() >= UNSEEN and (model := model_of(population, cube)) is not None:
-        brood = select(brood, model, cube, rng)
-    return _first_new(brood, population, space, cube) or _blind(population, space, cube, rng)
+
+    unseen: float = UNSEEN
+    repeat_every: int = REPEAT_EVERY
+    censored: bool = True
+
+    def __call__(self, population: Population, space: Space, rng: Generator) -> Child:
+        """The child that the model prefers among some hundred, or one unseen by it, or the best hyp once more.
+
+        Everything is drawn from `rng` and computed from `population`. While fewer than 5 trials are complete the child
+        is one of `normalised`. Raises SpaceError where nothing can evolve, SpaceExhausted where nothing new was found.
+        """
+        cube = cube_of(space)
+        if len(population.scored) < YOUNG:
+            return _blind(population, space, cube, rng)
+        population = _by_number(population)
+        if self._is_due(population.generation) and (child := repeat(population, space)) is not None:
+            return child
+        brood = breed(population, cube, POOL, rng)
+        told = population if self.censored else replace(population, hopeless=())
+        if rng.random() >= self.unseen and (model := model_of(told, cube)) is not None:
+            brood = select(brood, model, cube, rng)
+        return _first_new(brood, population, space, cube) or _blind(population, space, cube, rng)
+
+    def _is_due(self, generation: int) -> bool:
+        every = self.repeat_every
+        return every > 0 and generation >= 2 * every and generation % every == 0
+
+
+modern = Modern()
+
+
+def repeat(population: Population, space: Space) -> Child | None:
+    """The best hyp once more, to see whether it was luck; None where it has been trained often enough."""
+    best = population.ranked()[0]
+    if sum(one.hyp == best.hyp for one in population.scored) >= REPEATS:
+        return None
+    hyp = {name: best.hyp.get(name, value) for name, value in space.defaults().items()}
+    return Child(hyp, (best.number,), "repeat", {}, repeat_of=best.number)
 
 
 def breed(population: Population, cube: Cube, n: int, rng: Generator) -> Brood:

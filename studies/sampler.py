@@ -26,7 +26,6 @@ from search_spaces.space import did_you_mean
 from studies.errors import StudyError
 from studies.genetics import Child, Operator, Population, Scored, SpaceExhausted, Tried, normalised, yolo
 from studies.modern import modern
-from studies.noise import noise_floor
 from studies.nsga import BaseFirstNSGAII
 from studies.study import (
     BASE,
@@ -72,8 +71,9 @@ class GeneticSampler(BaseSampler):
     It keeps no state: a draw depends on the seed, the trial's generation and the trials so far, so that a study can be
     resumed by another process, and several processes can share one. Parents are COMPLETE trials; a pruned trial's last
     value is no fitness. A child differs from the hyp of every other trial, whatever became of it, as long as the space
-    has one left. While nothing is COMPLETE, the base is drawn (the study's user attribute "base", else the space's
-    defaults), then children of the base. Each trial notes "parents", "operator" and "step" as user attributes.
+    has one left; only `modern` now and then trains the best hyp again. While nothing is COMPLETE, the base is drawn
+    (the study's user attribute "base", else the space's defaults), then children of the base. Each trial notes
+    "parents", "operator" and "step", and "repeat_of" if its hyp is trained again, as user attributes.
 
     Serves any single-objective Optuna study. Without a space it evolves the params that all COMPLETE trials have in
     common, as Optuna's samplers do, and draws all others uniformly.
@@ -105,7 +105,10 @@ class GeneticSampler(BaseSampler):
             return {}
         genome = _Genome(self._space) if self._space is not None else _Genome.of(search_space)
         child = self._breed(study, trial, genome)
-        for key, value in ((PARENTS, list(child.parents)), (OPERATOR, child.operator), (STEP, child.step)):
+        noted: dict[str, Any] = {PARENTS: list(child.parents), OPERATOR: child.operator, STEP: child.step}
+        if child.repeat_of is not None:
+            noted[REPEAT_OF] = child.repeat_of
+        for key, value in noted.items():
             study._storage.set_trial_user_attr(trial._trial_id, key, value)
             trial.user_attrs[key] = value
         drawn = genome.decoded(child.hyp)
@@ -122,12 +125,13 @@ class GeneticSampler(BaseSampler):
         memory = self._memory
         if memory is None or not memory.serves(study, genome):
             memory = self._memory = _Memory(study, genome)
-        population = memory.population(trials_of(study), trial.number)
+        generation = generation_of(study, trial)
+        population = memory.population(trials_of(study), trial.number, generation)
         space = memory.space
         base = {param.name: param.default for param in space.params}
         if not population.scored and base not in population.taken:
             return Child(space.defaults(), parents=(), operator=BASE, step={})
-        rng = np.random.default_rng([self._seed, generation_of(study, trial)])
+        rng = np.random.default_rng([self._seed, generation])
         try:
             return self._operator(population, space, rng)
         except SpaceExhausted:  # a few ints and choices, all tried: what was good may be tried again
@@ -142,7 +146,7 @@ class _Tally:
     hopeless: list[Tried] = field(default_factory=list)
     running: list[Tried] = field(default_factory=list)
     taken: list[Hyp] = field(default_factory=list)
-    repeated: list[FrozenTrial] = field(default_factory=list)  # complete, of hyps that are trained more than once
+    base: list[float] = field(default_factory=list)  # its fitness under each seed
 
     def copy(self) -> _Tally:
         return _Tally(*(list(kept) for kept in vars(self).values()))
@@ -157,8 +161,8 @@ class _Tally:
             self.hopeless.append(Tried(hyp, trial.number))  # Optuna takes an infinite value for one that counts
         else:
             self.scored.append(Scored(hyp, sign * trial.value, trial.number))
-            if is_base(trial) or REPEAT_OF in trial.user_attrs:
-                self.repeated.append(trial)
+            if is_base(trial):
+                self.base.append(sign * trial.value)
 
 
 class _Memory:
@@ -172,16 +176,13 @@ class _Memory:
         self._sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         self._genome = genome
         self.space = _started_from_base(genome, study)
-        self._read = (
-            0,
-            _Tally(),
-        )  # so many first trials have finished, and what they are; replaced as one, by any thread
+        self._read = 0, _Tally()  # so many first trials have finished, and are this: replaced as one, by any thread
 
     def serves(self, study: Study, genome: _Genome) -> bool:
         same_study = study._storage is self._storage and study._study_id == self._study_id
         return same_study and genome == self._genome
 
-    def population(self, trials: Sequence[FrozenTrial], number: int) -> Population:
+    def population(self, trials: Sequence[FrozenTrial], number: int, generation: int) -> Population:
         """What the child of this trial number is bred from."""
         finished, known = self._read
         tally = known.copy()
@@ -192,15 +193,14 @@ class _Memory:
         for trial in trials[finished:]:
             if trial.number != number:
                 tally.add(trial, self._genome, self._sign)
-        floor = noise_floor(tally.repeated)
-        base = [self._sign * float(trial.value or 0) for trial in tally.repeated if is_base(trial)]
+        base = statistics.fmean(tally.base) if tally.base else None
         return Population(
             _fittest_and_latest(tally.scored),
             tally.hopeless[-MOST:],
             tally.running,
             tally.taken,
-            None if floor is None else floor.sd,
-            statistics.fmean(base) if base else None,
+            base,
+            generation,
         )
 
 
