@@ -3,7 +3,8 @@
 The search saw each hyp once, with one seed, on the validation split, and kept the highest of hundreds of scores: that
 score flatters its hyp. So both are trained anew, at full length and as the study trained, with seeds that no trial had
 (base and best with the same ones, in turn), and scored on the test split. The difference is given with two standard
-errors: that of two independent means, and that of pairs of one seed.
+errors: that of two independent means, and that of pairs of one seed. Where a race has left the base as best, it is held
+against the best of the search, best/unconfirmed.yaml.
 """
 
 from __future__ import annotations
@@ -64,9 +65,14 @@ def train_again(folder: Path, seeds: Sequence[int], split: str) -> tuple[Trained
     if used := [seed for seed in seeds if seed in searched]:
         raise SystemExit(f"{folder}: its trials were trained with seeds {used}; give another --first-seed")
     options = dataclasses.replace(config.train_options(), split=split)
-    arms = [Arm("base", stored.base, options), Arm("best", load_hyp(paths.best_hyp), options)]
+    arms = [Arm("base", stored.base, options), Arm("best", load_hyp(best_of_search(paths)), options)]
     base, best = train_arms(arms, seeds, trainer=config.trainer)
     return base, best
+
+
+def best_of_search(paths: RunPaths) -> Path:
+    """The file of the best hyp; of the one that was not confirmed, where a race has put the base in its place."""
+    return paths.unconfirmed if paths.unconfirmed.exists() else paths.best_hyp
 
 
 def show(study: str, base: Trained, best: Trained) -> str:

@@ -16,7 +16,7 @@ from evolve.config import EvolveConfig, complete, dump_config
 from evolve.goals import settle_goals
 from evolve.outcomes import change_of, stale_of, standing_of, tell, with_best
 from evolve.paths import RunPaths
-from evolve.racing import race_or_say_why_not
+from evolve.racing import race_or_say_why_not, unfinished_race
 from evolve.standing import NoResult, Standing
 from evolve.warm_start import read_sources
 from evolve.watcher import Opened, Silence, Uploading, Watcher
@@ -61,7 +61,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         hints: Callable[[], Sequence[str]] = tuple
         try:
             work.records.catch_up()
-            stop = loop.run()
+            stop = unfinished_race(work) or loop.run()
             reason, hints = stop.reason, partial(brief, work.study, work.space)
             if stop.reached:
                 no_race = race_or_say_why_not(work)

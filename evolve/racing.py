@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from optuna import Study
 
+from evolve.budget import Stop
 from evolve.config import EvolveConfig
 from evolve.outcomes import tell
 from evolve.records import Records
@@ -16,7 +17,7 @@ from evolve.work import Work
 from studies import StudyError, abandon, finished, make_durable, storage_errors, suggest
 from studies.decision import Decision
 from studies.race import LEAST_TRAININGS, Race, Rounds, cost, rounds_for, rounds_within
-from studies.racing import ask_heat, choose_challengers, hyps_of, latest_decision, open_race, runs_of
+from studies.racing import ask_heat, choose_challengers, hyps_of, is_unfinished, latest_decision, open_race, runs_of
 
 TEST = "test"
 SHARE = 10  # a race may cost a tenth of the study's generations, each counted as a full training
@@ -29,6 +30,18 @@ def race_or_say_why_not(work: Work) -> str:
     if not reason:
         work.watcher.decided(run_race(work, rounds, work.config.epochs))
     return reason
+
+
+def unfinished_race(work: Work) -> Stop | None:
+    """Why a run is to have no trial: it goes on with the race in which an earlier one was interrupted.
+
+    Only with a --budget, which begins anew in every run: whatever else has ended the search ends it again.
+    """
+    rounds = rounds_of(work.config, work.study)
+    if work.config.budget is None or why_no_race(work, rounds):
+        return None
+    unfinished = is_unfinished(work.study, work.space, rounds, work.config.epochs)
+    return Stop("the race that was interrupted came first", reached=True) if unfinished else None
 
 
 def rounds_of(config: EvolveConfig, study: Study) -> Rounds:

@@ -81,17 +81,8 @@ def open_race(
     `seed` is the study's. Fewer may challenge than the rounds have room for, and the study needs at least one. Raises
     StudyError.
     """
-    asked = {
-        "race of": study.study_name,
-        "generations": finished(study),
-        "epochs": epochs,
-        "rounds": [[round.challengers, round.seeds] for round in rounds],
-        "space": json.loads(json.dumps(space.to_dict())),  # as a storage gives it back
-    }
-    for number in itertools.count(1):
-        there = _load(study, number)
-        if there is None or there.user_attrs.get(IDENTITY, asked) == asked:
-            break
+    asked = _asked(study, space, rounds, epochs)
+    number, _ = _find(study, asked)
     opened = open_study(
         _name(study, number),
         study._storage,
@@ -105,6 +96,12 @@ def open_race(
         challengers = choose_challengers(study, space, max(round.challengers for round in rounds))
         opened.set_user_attr(RACE, {"challengers": list(challengers), "first_seed": first_seed(seed, number)})
     return opened, race_of(opened)
+
+
+def is_unfinished(study: Study, space: Space, rounds: Rounds, epochs: int) -> bool:
+    """Whether the race of these rounds for the study as it is now was begun, and has not ended."""
+    _, there = _find(study, _asked(study, space, rounds, epochs))
+    return there is not None and RACE in there.user_attrs and next_heat(race_of(there), runs_of(there)) is not None
 
 
 def race_of(opened: Study) -> Race:
@@ -203,6 +200,26 @@ def _decide(study: Study, space: Space, there: Study, race: Race, runs: list[Run
         scores={entrant: scores[number] for entrant, number in known.items() if number in scores},
         ended=max(ends, default=None),
     )
+
+
+def _asked(study: Study, space: Space, rounds: Rounds, epochs: int) -> dict[str, Any]:
+    """The identity of a race."""
+    return {
+        "race of": study.study_name,
+        "generations": finished(study),
+        "epochs": epochs,
+        "rounds": [[round.challengers, round.seeds] for round in rounds],
+        "space": json.loads(json.dumps(space.to_dict())),  # as a storage gives it back
+    }
+
+
+def _find(study: Study, asked: Mapping[str, Any]) -> tuple[int, Study | None]:
+    """The number of the race that is the same, and its study; the next free number, and None, where there is none."""
+    for number in itertools.count(1):
+        there = _load(study, number)
+        if there is None or there.user_attrs.get(IDENTITY, asked) == asked:
+            break
+    return number, there
 
 
 def _name(study: Study, number: int) -> str:

@@ -11,6 +11,7 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from benchmarks.arms import Arm, Trained
+from benchmarks.base_vs_best import best_of_search
 from benchmarks.core_choices import OURS, arms_of
 from benchmarks.kill_and_resume import draw_targets, judge_hyp
 from benchmarks.pruning_saved import saved
@@ -18,6 +19,7 @@ from benchmarks.rank_agreement import agreement, compare, draw_hyps, identify, t
 from benchmarks.report import Difference, header, table
 from benchmarks.short_run import Measured, show
 from benchmarks.stored import StoredStudy, first_difference
+from evolve.paths import RunPaths
 from search_spaces import load_space
 from trainer import EpochMetrics, TrainOptions
 
@@ -88,6 +90,14 @@ def test_every_arm_of_the_core_changes_one_thing():
     assert by_name["adamw"].options.optimizer == "adamw"
     assert by_name["mosaic 0"].hyp == {**hyp, "mosaic": 0.0}
     assert all((arm.hyp, arm.options) != (hyp, ours.options) for arm in others)
+
+
+def test_the_base_is_held_against_the_best_of_the_search_even_where_it_was_not_confirmed(tmp_path):
+    paths = RunPaths(tmp_path)
+    assert best_of_search(paths) == paths.best_hyp
+    paths.unconfirmed.parent.mkdir()
+    paths.unconfirmed.touch()
+    assert best_of_search(paths) == paths.unconfirmed
 
 
 def test_what_a_pruned_trial_did_not_run_is_saved():

@@ -163,19 +163,23 @@ def by_generation(trials):
     }
 
 
+def stop_race(world, number):
+    """Run a study of 20 generations and stop it by a signal in the middle of its race of three."""
+    (world.folder / "stop-at-seed").write_text("1000001")  # hangs there, once
+    settings = ("--trainer", "racers:Racer", "--data", "racers", "--space", "space.yaml", "--study", "points")
+    process = world.start_command("run", *settings, "--epochs", "2", "--generations", "20", "--race", "3")
+    wait_for(lambda: list(world.run_folder.glob("races/*/trials/*/asleep")) or process.poll() is not None)
+    process.send_signal(number)
+    process.communicate()
+    return process.returncode
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_race_that_was_stopped_and_resumed_equals_one_that_never_was(racers, number):
     race(racers, "--race", "3", generations="20")
     whole, file = by_generation(heats(racers)), (racers.run_folder / "best" / "hyp.yaml").read_text()
     (racers.folder / "runs").rename(racers.folder / "whole")
-    (racers.folder / "stop-at-seed").write_text("1000001")  # hangs there, once
-    settings = ("--trainer", "racers:Racer", "--data", "racers", "--space", "space.yaml", "--study", "points")
-    more = ("--epochs", "2", "--generations", "20", "--race", "3")
-    process = racers.start_command("run", *settings, *more)
-    wait_for(lambda: list(racers.run_folder.glob("races/*/trials/*/asleep")) or process.poll() is not None)
-    process.send_signal(number)
-    process.communicate()
-    assert process.returncode == (INTERRUPTED if number == signal.SIGINT else -signal.SIGKILL)
+    assert stop_race(racers, number) == (INTERRUPTED if number == signal.SIGINT else -signal.SIGKILL)
     assert "Not confirmed" in (racers.run_folder / "best" / "hyp.yaml").read_text()
     result = race(racers, "--race", "3", generations="20")
     assert result.exit_code == 0
@@ -185,6 +189,21 @@ def test_a_race_that_was_stopped_and_resumed_equals_one_that_never_was(racers, n
     assert same == [
         text for text in (racers.run_folder / "best" / "hyp.yaml").read_text().splitlines() if "date" not in text
     ]
+
+
+def test_a_race_that_was_stopped_comes_first_where_a_new_budget_would_let_the_search_go_on(racers):
+    stop_race(racers, signal.SIGKILL)
+    result = race(racers, "--race", "3", "--budget", "1h", generations="25")
+    assert "the race that was interrupted came first: " in result.output
+    assert "resumed: 4 of 12 trainings of the race are already done" in result.output
+    assert len(racers.trials()) == 20
+    assert "25 of 25 generations" in race(racers, "--race", "3", "--budget", "1h", generations="25").output
+
+
+def test_without_a_budget_more_generations_are_searched_before_another_race(racers):
+    stop_race(racers, signal.SIGKILL)
+    assert "25 of 25 generations are done" in race(racers, "--race", "3", generations="25").output
+    assert len(heats(racers, "points.race2")) == 12
 
 
 def test_a_challenger_whose_training_breaks_is_out_and_the_base_stays_where_nobody_is_left(racers):
