@@ -249,10 +249,15 @@ def _blind(population: Population, space: Space, cube: Cube, rng: Generator) -> 
     """A child of `normalised`; one that differs from its parent in dead genes only is made again, 100 times at most."""
     for _ in range(TRIES):
         child = normalised(population, space, rng)
-        dead = cube.dead(cube.place(child.hyp)[None])[0]
-        if any(name in child.step for name in np.array(cube.names)[~dead]):
+        if not _is_idle(child, cube):
             break
     return child
+
+
+def _is_idle(child: Child, cube: Cube) -> bool:
+    """Whether all that moved is dead there: it would train as its parent did."""
+    dead = cube.dead(cube.place(child.hyp)[None])[0]
+    return bool(child.step) and child.step.keys() <= set(np.array(cube.names)[dead])
 
 
 def _hope(model: Surrogate, brood: Brood, cube: Cube, optimism: float) -> Floats:
@@ -311,7 +316,7 @@ def _settled(population: Population) -> int:
 
 
 def _first_new(brood: Brood, population: Population, space: Space, cube: Cube) -> Child | None:
-    """The first of the brood that no trial has tried."""
+    """The first of the brood that no trial has tried, and that differs from its parent in more than dead genes."""
     defaults = space.defaults()
     for point, source, parents in zip(*_parts(brood), strict=True):
         genes: dict[str, Value] = cube.hyp_at(point)
@@ -320,7 +325,9 @@ def _first_new(brood: Brood, population: Population, space: Space, cube: Cube) -
             continue
         known = tuple(dict.fromkeys(int(number) for number in parents if number >= 0))
         start = cube.place(population.hyp_of(known[0])) if known else cube.base
-        return Child(hyp, known, SOURCES[source], cube.steps(start, cube.place(hyp)))
+        child = Child(hyp, known, SOURCES[source], cube.steps(start, cube.place(hyp)))
+        if not _is_idle(child, cube):
+            return child
     return None
 
 

@@ -87,6 +87,9 @@ def test_the_default_space_has_yolov5s_bounds_and_pins_nothing() -> None:
         if param.name != "label_smoothing":
             assert param.bounds == YOLOV5_META[param.name][1:], param.name
     assert [p.name for p in space.params if p.log] == ["lr0", "lrf", "box", "cls", "cls_pw", "obj", "obj_pw"]
+    assert {p.name: p.needs for p in space.params if p.needs} == {
+        "warmup_momentum": "warmup_epochs", "warmup_bias_lr": "warmup_epochs", "mixup": "mosaic"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", available_spaces())

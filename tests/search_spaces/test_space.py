@@ -236,6 +236,33 @@ def test_a_base_that_does_not_fit_is_refused_by_name(base: dict[str, object], me
         assert str(error.value) == message
 
 
+def test_a_hyp_may_need_another_that_evolves_or_is_fixed() -> None:
+    mixup = Param.from_dict("mixup", {"low": 0, "high": 1, "default": 0.1, "needs": "mosaic"})
+    assert mixup.to_dict() == {"low": 0.0, "high": 1.0, "default": 0.1, "needs": "mosaic"}
+    assert "needs" not in LR0.to_dict()
+    for space in (Space("x", (mixup, Param("mosaic", 1, 0, 1))), Space("x", (mixup,), {"mosaic": 1.0})):
+        assert Space.from_dict(json.loads(json.dumps(space.to_dict()))) == space
+        assert pickle.loads(pickle.dumps(space))["mixup"].needs == "mosaic"
+        assert space.with_base({"mixup": 0.2})["mixup"].needs == "mosaic"
+        assert space.freeze(["mosaic"])["mixup"].needs == "mosaic"
+    assert Space("x", (mixup,), {"mosaic": 1.0}) != Space("x", (Param("mixup", 0.1, 0, 1),), {"mosaic": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ("mosiac", "mixup: needs 'mosiac', which is no hyp of space 'x' (did you mean 'mosaic'?)"),
+        ("mixup", "mixup: needs itself; needs is the name of another hyp"),
+        (0, "mixup: needs must be the name of a hyp, got 0"),
+        (["mosaic"], "mixup: needs must be the name of a hyp, got ['mosaic']"),
+    ],
+)
+def test_what_is_needed_has_to_be_another_hyp_of_the_space(needs: object, message: str) -> None:
+    with pytest.raises(SpaceError) as error:
+        Space.from_hyps("x", {"mixup": {"low": 0, "high": 1, "default": 0, "needs": needs}, "mosaic": 1.0})
+    assert str(error.value) == message
+
+
 def test_clip_moves_every_value_to_the_nearest_that_is_allowed() -> None:
     wild = {"momentum": 7, "close_mosaic": -3.2, "lr0": 0.0, "epochs": 99}
     assert SPACE.clip(wild) == {"momentum": 0.98, "close_mosaic": 0, "lr0": 1e-5, "epochs": 99}

@@ -73,7 +73,7 @@ def test_a_dumped_space_is_read_back_with_its_comments(tmp_path: Path) -> None:
         "mine",
         (
             Param("lr0", 0.01, 1e-5, 0.1, log=True, comment="learning rate: the first"),
-            Param("n", 3, 1, 9, step=2, gain=0.5),
+            Param("n", 3, 1, 9, step=2, gain=0.5, needs="opt"),
             Param("opt", "1e-5", choices=("SGD", "1e-5", "no"), comment="one of # three"),
         ),
         {"seed": 7, "name": "a: b", "ota": True},
@@ -123,6 +123,8 @@ BAD = {
     "a key twice": (b"lr0: 1\nlrf: 2\nlr0: 3\n", "lr0 stands twice, in lines 1 and 3"),
     "a field twice": (b"lr0: {low: 0, low: 1, high: 2, default: 1}\n", "lr0: low stands twice, in lines 1 and 1"),
     "an unknown field": (b"lr0: {low: 0, high: 1, defalt: 1}\n", "lr0: unknown field 'defalt' (did you mean 'default'"),
+    "an unknown need": (b"a: {low: 0, high: 1, default: 1, needs: lr}\nlr0: 1\n", "a: needs 'lr', which is no hyp of space"),
+    "a number for a need": (b"a: {low: 0, high: 1, default: 1, needs: 0}\n", "a: needs must be the name of a hyp, got 0"),
     "low > high": (b"lr0: {low: 2, high: 1, default: 1}\n", "lr0: low 2.0 is greater than high 1.0"),
     "default outside": (b"lr0: {low: 0, high: 1, default: 3}\n", "lr0: default 3 lies outside [0.0, 1.0]"),
     "text for a number": (b"lr0: {low: 0, high: fast, default: 1}\n", "lr0: high must be a number, got 'fast'"),

@@ -1,5 +1,7 @@
 """The genetic sampler by itself and in a study, and Optuna's samplers as they are given here."""
 
+import contextlib
+import pickle
 import sys
 import warnings
 
@@ -13,9 +15,9 @@ from small_study import attrs, fitness, history, open_small, run
 
 from search_spaces import Param, Space, dump_hyp
 from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, distribution, suggest, trials_of
-from studies.genetics import Child
-from studies.sampler import OPERATORS
-from studies.study import hyp_of
+from studies.genetics import Child, normalised
+from studies.sampler import OPERATORS, _Genome
+from studies.study import finished, hyp_of, requeue_lost
 
 
 def study_with(sampler, direction="maximize"):
@@ -184,7 +186,170 @@ def test_another_seed_draws_another_hyp(space):
     assert hyp_of(trials_of(first)[1]) != hyp_of(trials_of(second)[1])
 
 
+# what it remembers of a study, which nothing may depend on
+
+
+@pytest.mark.parametrize("pruner", ["evolve", "none"])
+def test_a_study_of_a_model_that_is_killed_and_resumed_equals_one_that_was_not(space, pruner):
+    """With trials of every fate, and beyond those that only `normalised` breeds."""
+
+    class Killed(Exception):
+        pass
+
+    straight, resumed = (open_small("memory:", space, pruner=pruner) for _ in range(2))
+    run(straight, space, 45)
+    deaths = {3: "claimed", 12: "half suggested", 21: "suggested", 22: "asked", 30: "suggested", 41: "claimed"}
+
+    def die(point, number):
+        if deaths.get(number) == point:
+            raise Killed
+
+    while finished(resumed) < 45:
+        resumed.sampler = build_sampler("genetic", space, seed=7)
+        with contextlib.suppress(Killed):
+            run(resumed, space, 45, at=die)
+        requeue_lost(resumed, exclusive=True)
+    assert history(resumed) == history(straight)
+    trials = trials_of(resumed)
+    assert len(trials) == 45 + len(deaths)
+    states = {trial.state for trial in trials if "lost" not in trial.user_attrs}
+    fates = {TrialState.COMPLETE, TrialState.FAIL}
+    assert states == (fates | {TrialState.PRUNED} if pruner == "evolve" else fates)
+    assert {trial.user_attrs.get("operator") for trial in trials[40:]} & {"step", "mean", "difference"}
+
+
+def test_one_sampler_serves_many_studies_as_if_each_had_its_own(space):
+    """Studies that are gone leave their place in memory to others; all of them are number 0 of their storage."""
+    sampler = GeneticSampler(space, seed=5)
+
+    def first_two():
+        study = study_with(sampler)
+        trials = []
+        for value in (0.5, 0.4):
+            trials.append(study.ask())
+            suggest(trials[-1], space)
+            study.tell(trials[-1], value)
+        return [trial.params for trial in trials]
+
+    assert first_two()[0] == {name: space.defaults()[name] for name in space.names}
+    assert all(first_two() == first_two() for _ in range(20))
+
+
+def test_two_studies_may_take_turns_with_a_sampler(space):
+    def hyps(*samplers):
+        studies = [study_with(sampler) for sampler in samplers]
+        for i in range(8):
+            for j, study in enumerate(studies):
+                trial = study.ask()
+                suggest(trial, space)
+                study.tell(trial, i % (2 + j))
+        return [[trial.params for trial in trials_of(study)] for study in studies]
+
+    shared = GeneticSampler(space, seed=5)
+    assert hyps(shared, shared) == hyps(GeneticSampler(space, seed=5), GeneticSampler(space, seed=5))
+
+
+def test_a_sampler_that_has_drawn_can_be_pickled_and_goes_on_alike(space):
+    studies = [study_with(GeneticSampler(space, seed=5)) for _ in range(2)]
+    for i in range(10):
+        for j, study in enumerate(studies):
+            if j:
+                study.sampler = pickle.loads(pickle.dumps(study.sampler))
+            trial = study.ask()
+            suggest(trial, space)
+            study.tell(trial, i % 4)
+    first, second = ([trial.params for trial in trials_of(study)] for study in studies)
+    assert first == second
+
+
+def test_threads_share_a_sampler_and_draw_no_hyp_twice(space):
+    study = study_with(GeneticSampler(space, seed=0))
+    study.optimize(lambda trial: suggest(trial, space)["degrees"], n_trials=60, n_jobs=6)
+    hyps = [tuple(trial.params.values()) for trial in trials_of(study)]
+    memory = study.sampler._memory.population(trials_of(study), number=60)
+    anew = GeneticSampler(space, seed=0)
+    study.sampler = anew
+    suggest(study.ask(), space)
+    assert memory == anew._memory.population(trials_of(study)[:60], number=60)
+    assert len(set(hyps)) > 50  # two that ask at the same moment do not see each other
+
+
+def test_a_finished_trial_is_read_once(space, monkeypatch):
+    read = []
+    encoded = _Genome.encoded
+    monkeypatch.setattr(_Genome, "encoded", lambda genome, hyp: read.append(hyp) or encoded(genome, hyp))
+    study = study_with(GeneticSampler(space, seed=0))
+    for i in range(40):
+        trial = study.ask()
+        suggest(trial, space)
+        study.tell(trial, i)
+    assert len(read) == 39  # the last one has not been asked about
+
+
+def test_of_a_long_study_an_operator_sees_the_fittest_and_the_latest_but_differs_from_all(space, monkeypatch):
+    monkeypatch.setattr("studies.sampler.MOST", 20)
+    seen = []
+
+    def operator(population, space, rng):
+        seen.append(population)
+        return Child(space.defaults() | {"degrees": 44.0}, (), "mine", {})
+
+    study = study_with(GeneticSampler(space, seed=0, operator=operator))
+    for i in range(100):
+        complete(study, space, 200.0 - i if i % 2 else -1.0, degrees=i / 5)
+        params = {param.name: param.default for param in space.params} | {"degrees": i / 7}
+        distributions = {param.name: distribution(param) for param in space.params}
+        study.add_trial(create_trial(params=params, distributions=distributions, state=TrialState.FAIL))
+    suggest(study.ask(), space)
+    [population] = seen
+    numbers = [one.number for one in population.scored]
+    assert numbers == sorted({2 * i for i in range(1, 40, 2)} | {2 * i for i in range(80, 100)})
+    assert [one.number for one in population.hopeless] == list(range(161, 200, 2))
+    assert len(population.taken) == 200
+
+
+def test_the_population_knows_the_noise_and_the_base(space):
+    seen = []
+
+    def operator(population, space, rng):
+        seen.append(population)
+        return normalised(population, space, rng)
+
+    for direction, sign in (("maximize", 1), ("minimize", -1)):
+        study = study_with(GeneticSampler(space, seed=0, operator=operator), direction)
+        for value in (0.3, 0.5):
+            study.enqueue_trial({name: space.defaults()[name] for name in space.names}, user_attrs={"base": True})
+            trial = study.ask()
+            suggest(trial, space)
+            study.tell(trial, value)
+        suggest(study.ask(), space)
+        assert seen[-1].noise == pytest.approx(0.02**0.5)
+        assert seen[-1].base_fitness == pytest.approx(sign * 0.4)
+        assert [one.fitness for one in seen[-1].scored] == [sign * 0.3, sign * 0.5]
+        assert len(seen[-1].ranked()) == 1
+        assert seen[-1].better_than_base == 1
+
+
+def test_sixteen_that_are_asked_for_at_once_are_sixteen(space):
+    study = open_small("memory:", space)
+    run(study, space, 20)
+    hyps = [tuple(suggest(study.ask(), space).items()) for _ in range(16)]
+    assert len(set(hyps)) == 16
+
+
 # in anybody's study, without a space
+
+
+def test_without_a_space_it_starts_from_the_middle():
+    study = study_with(GeneticSampler(seed=0, operator=lambda population, space, rng: middles.append(space) or child))
+    middles, child = [], Child({"x": 1.0, "n": 3, "rate": 0.1}, (), "mine", {})
+    for _ in range(2):
+        trial = study.ask()
+        trial.suggest_float("x", 0.0, 4.0)
+        trial.suggest_int("n", 2, 6)
+        trial.suggest_float("rate", 1e-4, 1.0, log=True)
+        study.tell(trial, 0.0)
+    assert middles[0].defaults() == {"x": 2.0, "n": 4, "rate": 0.01}
 
 
 def objective(trial):
