@@ -97,7 +97,8 @@ def _advice(study: str, config: Path, insight: Insight) -> Iterator[Text]:
 def _entry(param: Param) -> str:
     """What stands in a space file for it."""
     needed = {param.needs: 0} if param.needs else {}  # no space is without what its params need
-    return dump_space(Space("", (param,), needed)).splitlines()[0]
+    entry, *_ = dump_space(Space("", (param,), needed)).splitlines()
+    return " ".join(entry.split())
 
 
 def _percent(share: float) -> str:

@@ -105,9 +105,12 @@ modern = Modern()
 
 
 def repeat(population: Population, space: Space) -> Child | None:
-    """The best hyp once more, to see whether it was luck; None where it has been trained often enough."""
+    """The best hyp once more, to see whether it was luck; None where it has been tried often enough.
+
+    Those that are still running or have failed count, too: no hyp is trained again without end.
+    """
     best = population.ranked()[0]
-    if sum(one.hyp == best.hyp for one in population.scored) >= REPEATS:
+    if sum(hyp == best.hyp for hyp in population.taken) >= REPEATS:
         return None
     hyp = {name: best.hyp.get(name, value) for name, value in space.defaults().items()}
     return Child(hyp, (best.number,), "repeat", {}, repeat_of=best.number)

@@ -11,6 +11,8 @@ from search_spaces import load_space
 @pytest.fixture
 def searched(world):
     """A study in which lr0 alone matters, and all of the best are at its upper bound; and what its run printed."""
+    narrow = (world.folder / "space.yaml").read_text().replace("log: true}", "log: true, needs: momentum}")
+    (world.folder / "space.yaml").write_text(narrow)
     result = world.run("--trainer", "steep:Steep", "--pruner", "none", "--generations", "40", "--epochs", "1")
     assert result.exit_code == 0, result.output
     return world, result.output
@@ -33,6 +35,7 @@ def test_insight_shows_each_hyp_beside_chance_and_what_follows(searched):
     told = json.loads(world.evolve("insight", "points", "--json").output)
     assert (told["study"], told["completed"], told["goal"]) == ("points", 40, "fitness")
     assert told["importances"][0]["name"] == "lr0"
+    assert "log: true, needs: momentum}" in shown
     assert (told["binding"][0]["bound"], told["binding"][0]["wider"]["high"]) == (0.5, 4.2)
     if told["idle"]:
         assert f"--freeze {','.join(told['idle'])}" in shown

@@ -266,11 +266,11 @@ def test_threads_share_a_sampler_and_draw_no_hyp_twice(space):
     study = study_with(GeneticSampler(space, seed=0))
     study.optimize(lambda trial: suggest(trial, space)["degrees"], n_trials=60, n_jobs=6)
     hyps = [tuple(trial.params.values()) for trial in trials_of(study)]
-    memory = study.sampler._memory.population(trials_of(study), number=60)
+    memory = study.sampler._memory.population(trials_of(study), 60, 60)
     anew = GeneticSampler(space, seed=0)
     study.sampler = anew
     suggest(study.ask(), space)
-    assert memory == anew._memory.population(trials_of(study)[:60], number=60)
+    assert memory == anew._memory.population(trials_of(study)[:60], 60, 60)
     assert len(set(hyps)) > 50  # two that ask at the same moment do not see each other
 
 
@@ -308,7 +308,7 @@ def test_of_a_long_study_an_operator_sees_the_fittest_and_the_latest_but_differs
     assert len(population.taken) == 200
 
 
-def test_the_population_knows_the_noise_and_the_base(space):
+def test_the_population_knows_the_base_and_the_generation(space):
     seen = []
 
     def operator(population, space, rng):
@@ -323,18 +323,42 @@ def test_the_population_knows_the_noise_and_the_base(space):
             suggest(trial, space)
             study.tell(trial, value)
         suggest(study.ask(), space)
-        assert seen[-1].noise == pytest.approx(0.02**0.5)
         assert seen[-1].base_fitness == pytest.approx(sign * 0.4)
         assert [one.fitness for one in seen[-1].scored] == [sign * 0.3, sign * 0.5]
+        assert seen[-1].generation == 2
         assert len(seen[-1].ranked()) == 1
         assert seen[-1].better_than_base == 1
 
 
-def test_sixteen_that_are_asked_for_at_once_are_sixteen(space):
+def test_sixteen_that_are_asked_for_at_once_are_sixteen_but_for_what_is_trained_again(space):
     study = open_small("memory:", space)
-    run(study, space, 20)
-    hyps = [tuple(suggest(study.ask(), space).items()) for _ in range(16)]
+    run(study, space, 21)
+    asked = [study.ask() for _ in range(16)]
+    hyps = [tuple(suggest(trial, space).items()) for trial in asked]
+    again = [trial for trial in asked if "repeat_of" in trial.user_attrs]
+    assert [trial.number for trial in again] == [30]
     assert len(set(hyps)) == 16
+    assert (
+        len({tuple(hyp_of(trial).values()) for trial in trials_of(study)[21:]} - {tuple(again[0].params.values())})
+        == 15
+    )
+
+
+def test_now_and_then_the_best_is_trained_again_and_says_so(space):
+    study, best = study_with(GeneticSampler(space, seed=0)), {}
+    for i in range(61):
+        trial = study.ask()
+        hyp = suggest(trial, space)
+        best = hyp if i == 7 else best
+        study.tell(trial, 100.0 if hyp == best else -i)
+    trials = trials_of(study)
+    repeats = [trial for trial in trials if "repeat_of" in trial.user_attrs]
+    assert [trial.number for trial in repeats] == [20, 30, 40]  # four times in all
+    for trial in repeats:
+        assert trial.params == trials[7].params
+        assert {key: trial.user_attrs[key] for key in ("repeat_of", "parents", "operator", "step")} == {
+            "repeat_of": 7, "parents": [7], "operator": "repeat", "step": {}
+        }  # fmt: skip
 
 
 # in anybody's study, without a space
