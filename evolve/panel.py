@@ -125,7 +125,7 @@ class LivePanel:
         self._console = console
         self._rows: deque[Outcome] = deque(maxlen=ROWS)
         self._now = ""
-        self._of = "generation"
+        self._of, self._each = "generation", "trial"
         self._live: Live | None = None
 
     def preparing(self, data: str) -> None:
@@ -145,17 +145,18 @@ class LivePanel:
         self._start()
 
     def started(self, number: int) -> None:
-        self._now = f"trial {number}: epoch 1 of {self._opened.epochs}"
+        self._now = f"{self._each} {number}: epoch 1 of {self._opened.epochs}"
 
     def epoch(self, number: int, epoch: int, fitness: float) -> None:
-        self._now = f"trial {number}: epoch {epoch} of {self._opened.epochs} done, fitness {_figure(fitness)}"
+        self._now = f"{self._each} {number}: epoch {epoch} of {self._opened.epochs} done, fitness {_figure(fitness)}"
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
         self._rows.append(outcome)
         self._standing = standing
 
     def racing(self, racing: Racing) -> None:
-        self._opened, self._of = race_as_opened(racing), "race"
+        self._of, self._each = "race", "heat"
+        self._opened = race_as_opened(racing)
         self._standing = self._opened.standing
         self._pace = Pace(self._opened)
         self._rows.clear()
@@ -202,9 +203,14 @@ class LivePanel:
 
     def _table(self) -> Table:
         table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
-        for name, width in (("trial", 5), ("state", 8), ("fitness", 8), ("epochs", 7)):
+        for name, width in ((self._each, 5), ("state", 8), ("fitness", 8), ("epochs", 7)):
             table.add_column(name, width=width, justify="left" if name == "state" else "right", no_wrap=True)
-        table.add_column("what it changed most", ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(
+            "what it changed most" if self._of == "generation" else "whose hyp, under which seed",
+            ratio=1,
+            no_wrap=True,
+            overflow="ellipsis",
+        )
         for outcome in self._rows:
             table.add_row(
                 str(outcome.number),
@@ -267,8 +273,9 @@ def say_summary(console: Console, ended: Ended) -> None:
     if ended.standing.front:
         say_front(console, ended.standing.front, ended.hyp_file)
     else:
-        for line in _scores(ended.standing.best):
-            say(line)
+        found, base = _scores(ended.standing.best)
+        say(f"in the search: {found}" if ended.raced else found)
+        say(base)
         if ended.unconfirmed is None:
             console.print(changes_table(ended.base, ended.hyp))
             say(f"hyp file: {from_here(ended.hyp_file)}")

@@ -43,8 +43,8 @@ class Ended:
     """What is left when a study ends. `hyp` is None when nothing completed; `command` trains with the best hyp.
 
     `hints` gives what the study tells beyond that, in a few lines, to those who show it: that takes a second or two.
-    `no_race` is the reason that there was no race ('': there was, or the study did not come so far). `unconfirmed` is
-    where the search's best hyp lies, if a race has left the base as best.
+    `no_race` is the reason that there was no race ('': there was, or the study did not come so far). `raced` tells that
+    a race chose the hyp; `unconfirmed` is where the search's best one lies, if that left the base as best.
     """
 
     reason: str
@@ -56,6 +56,7 @@ class Ended:
     command: Sequence[str]
     hints: Callable[[], Sequence[str]] = tuple
     no_race: str = ""
+    raced: bool = False
     unconfirmed: Path | None = None
 
 

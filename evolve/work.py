@@ -101,5 +101,6 @@ def ended(work: Work, standing: Standing, reason: str, no_race: str = "") -> End
         hyp_file=work.paths.best_hyp,
         command=train_command(replace(config, epochs=epochs), work.paths.best_hyp, work.objective.as_options),
         no_race=no_race,
+        raced=work.records.decision is not None,
         unconfirmed=work.records.unconfirmed,
     )

@@ -67,6 +67,7 @@ def test_a_hyp_that_is_better_wins_and_the_file_tells_what_fresh_seeds_gave(race
     assert facts["seeds"] == "1000000 to 1000002, each for both"
     assert facts["verdict"] in " ".join(result.output.split())
     assert not (racers.run_folder / "best" / "unconfirmed.yaml").exists()
+    assert "\nin the search: best 0." in result.output
 
 
 def test_the_seeds_are_none_of_the_study_and_no_heat_is_pruned(racers):
@@ -111,6 +112,7 @@ def test_race_json_tells_programs_all_of_it(racers):
 @pytest.mark.parametrize(("generations", "trainings"), [("59", "5"), ("3", "0")])
 def test_a_study_too_small_for_a_race_says_so(racers, generations, trainings):
     result = race(racers, generations=generations)
+    assert "\nbest 0." in result.output
     assert f"no race: a tenth of {generations} generations pays for {trainings} trainings" in result.output
     assert "Not confirmed" in (racers.run_folder / "best" / "hyp.yaml").read_text()
     assert not (racers.run_folder / "race.json").exists()
