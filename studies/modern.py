@@ -138,7 +138,7 @@ def breed(population: Population, cube: Cube, n: int, rng: Generator) -> Brood:
         hit * np.maximum(FROM_BASE_SIGMA * cube.gains, cube.cells) * noise,
         np.zeros(1),
     ]
-    points = leap(start + np.select(of, moves), start, hit & ~of[-1], cube, rng)
+    points = leap(start + np.select(of, moves), start, hit, cube, rng)
     points = undo_dead(cube.snap(bounded(points, rng)), cube.snap(start), cube)
     trio = np.array(numbers)[np.stack([mothers, fathers, others], axis=1)]
     known = np.array([[1, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0], [0, 0, 0]], dtype=bool)[sources]

@@ -89,7 +89,7 @@ class GeneticSampler(BaseSampler):
         self._memory: _Memory | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_memory": None}  # it knows the study's storage, which cannot be pickled
+        return {**vars(self), "_memory": None}  # a whole study in memory would go along
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._space is not None:

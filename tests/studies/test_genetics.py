@@ -1,4 +1,4 @@
-"""The genetic kernel: laws that both operators keep, the classic rule's statistics, and steps alike in every range."""
+"""The genetic kernel: laws that every operator keeps, the classic rule's statistics, and steps alike in every range."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from studies.sampler import OPERATORS
 
 DETECTION = load_space("detection")
 YOLOV5 = load_space("yolov5")
-both = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
+each = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 
 
 def population(parents: Sequence[Scored] = (), taken: Sequence[Hyp] = ()) -> Population:
@@ -68,7 +68,7 @@ def spaces(draw: st.DrawFn) -> Space:
     return Space("drawn", tuple(params), {"seed": 3})
 
 
-@both
+@each
 @given(space=spaces(), seed=st.integers(0, 2**32))
 @settings(deadline=None)
 def test_children_lie_in_bounds_differ_from_all_before_and_keep_what_is_pinned(
@@ -85,19 +85,19 @@ def test_children_lie_in_bounds_differ_from_all_before_and_keep_what_is_pinned(
         }
 
 
-@both
+@each
 def test_three_hundred_generations_never_repeat_themselves(operator: Operator) -> None:
     genomes = {tuple(one.hyp.values()) for one in family(operator, YOLOV5, 300)}
     assert len(genomes) == 301
 
 
-@both
+@each
 def test_pinned_genes_of_yolov5_never_move(operator: Operator) -> None:
     for one in family(operator, YOLOV5, 40):
         assert (one.hyp["iou_t"], one.hyp["fl_gamma"], one.hyp["perspective"], one.hyp["fliplr"]) == (0.2, 0, 0, 0.5)
 
 
-@both
+@each
 def test_the_same_generator_gives_the_same_child(operator: Operator) -> None:
     history = family(operator, DETECTION, 8)
     children = [
@@ -107,14 +107,14 @@ def test_the_same_generator_gives_the_same_child(operator: Operator) -> None:
     assert children[0] != operator(population(history, [one.hyp for one in history]), DETECTION, default_rng([7, 10]))
 
 
-@both
+@each
 def test_the_order_in_which_trials_are_listed_does_not_matter(operator: Operator) -> None:
     history = family(operator, DETECTION, 12)
     one_way = operator(population(history, [one.hyp for one in history]), DETECTION, default_rng(1))
     assert operator(population(history[::-1], [one.hyp for one in history]), DETECTION, default_rng(1)) == one_way
 
 
-@both
+@each
 @pytest.mark.parametrize("fitness", [(0, 0, 0), (-3, -2, -1), (0.5, 0.5, 0.5), (1e-9, 0, 1e12)])
 def test_any_finite_fitness_makes_a_parent(operator: Operator, fitness: tuple[float, ...]) -> None:
     hyps = [one.hyp for one in family(operator, DETECTION, 2)]
@@ -122,14 +122,14 @@ def test_any_finite_fitness_makes_a_parent(operator: Operator, fitness: tuple[fl
     assert child.parents[0] in (0, 1, 2)
 
 
-@both
+@each
 def test_with_nothing_scored_the_defaults_are_the_parent(operator: Operator) -> None:
     child = operator(population([], []), DETECTION, default_rng(0))
     assert child.parents == ()
     assert child.hyp != DETECTION.defaults()
 
 
-@both
+@each
 def test_a_child_tells_its_parent_its_operator_and_how_far_each_gene_moved(operator: Operator) -> None:
     parent = DETECTION.defaults()
     child = operator(population(scored(parent), [parent]), DETECTION, default_rng(3))
@@ -144,14 +144,14 @@ def test_a_child_tells_its_parent_its_operator_and_how_far_each_gene_moved(opera
             assert step == pytest.approx(param.to_unit(child.hyp[name]) - param.to_unit(parent[name]))
 
 
-@both
+@each
 def test_a_space_where_nothing_can_evolve_is_refused(operator: Operator) -> None:
     pinned = Space("pinned", (Param("a", 1, 0, 2, gain=0), Param("b", 1, 1, 1)), {"c": 3})
     with pytest.raises(SpaceError, match="nothing can evolve in space 'pinned'"):
         operator(population([], []), pinned, default_rng(0))
 
 
-@both
+@each
 def test_a_small_space_is_tried_out_and_then_refused(operator: Operator) -> None:
     space = Space("tiny", (Param("n", 1, 1, 3, step=1), Param("c", "a", choices=("a", "b"))))
     history = family(operator, space, 5)
@@ -160,7 +160,7 @@ def test_a_small_space_is_tried_out_and_then_refused(operator: Operator) -> None
         operator(population(history, [one.hyp for one in history]), space, default_rng(0))
 
 
-@both
+@each
 def test_a_choice_changes_seldom_but_does_change(operator: Operator) -> None:
     space = Space("s", (*DETECTION.params, Param("optimizer", "SGD", choices=("SGD", "AdamW", "Lion"))))
     start = scored(space.defaults())
@@ -169,7 +169,7 @@ def test_a_choice_changes_seldom_but_does_change(operator: Operator) -> None:
     assert {"AdamW", "Lion"} <= set(drawn)
 
 
-@both
+@each
 def test_a_child_is_found_although_its_parent_was_not_rounded(operator: Operator) -> None:
     space = Space("s", (Param("lr0", 0.0123456789, 0, 0.1),))
     child = operator(population(scored(space.defaults()), [space.defaults()]), space, default_rng(0))
@@ -345,7 +345,7 @@ def test_reflection_leaves_the_inside_alone() -> None:
     assert [reflect(u) for u in (0, 0.25, 1, 1.25, -0.25, 2.25)] == [0, 0.25, 1, 0.75, 0.25, 0.25]
 
 
-@both
+@each
 def test_nothing_global_is_touched(operator: Operator) -> None:
     before = np.random.get_state()[1].tolist()  # noqa: NPY002
     family(operator, DETECTION, 3)

@@ -267,6 +267,24 @@ def test_a_dead_gene_is_never_mutated_alone(n: int) -> None:
         assert tuple(cube.settle(cube.place(child.hyp)[None])[0]) not in known
 
 
+def test_a_dead_gene_stays_where_its_source_starts() -> None:
+    space = MIXED.with_base({"mosaic": 0.3})
+    trials = [
+        Scored({**one.hyp, "mosaic": 0.0} if one.number % 2 else one.hyp, noisy(one.hyp), one.number)
+        for one in scattered(space, 40)
+    ]
+    cube = cube_of(space)
+    mixup = cube.names.index("mixup")
+    brood = breed(population(trials), cube, 1000, default_rng(0))
+    starts = {one.number: cube.place(one.hyp)[mixup] for one in trials} | {-1: cube.base[mixup]}
+    of_one = np.isin(brood.sources, [SOURCES.index(name) for name in ("step", "difference", "base")])
+    dead = cube.dead(brood.points)[:, mixup] & of_one
+    moved = brood.points[:, mixup] != [starts[number] for number in brood.parents[:, 0]]
+    assert dead.sum() > 50
+    assert not moved[dead].any()
+    assert moved[~dead & of_one].mean() > 0.3
+
+
 def test_where_every_gene_is_dead_there_is_a_child_nevertheless() -> None:
     space = MIXED.with_values({"mosaic": 0.0}).only(["mixup"])
     for n in (0, 8):

@@ -254,6 +254,7 @@ def test_a_sampler_that_has_drawn_can_be_pickled_and_goes_on_alike(space):
     for i in range(10):
         for j, study in enumerate(studies):
             if j:
+                assert len(pickle.dumps(study.sampler)) == len(pickle.dumps(GeneticSampler(space, seed=5)))
                 study.sampler = pickle.loads(pickle.dumps(study.sampler))
             trial = study.ask()
             suggest(trial, space)

@@ -1,6 +1,7 @@
-"""Optuna's own suite for samplers, held by ours: both operators, with and without a space, and Optuna's as given here.
+"""Optuna's own suite for samplers, held by ours: the default operator and the classic one, and Optuna's.
 
-With a space, that is what is drawn together and nothing else: the suite's tests of other spaces are not for it.
+Ours stand here with and without a space, Optuna's as they are given here. With a space, that is what is drawn together
+and nothing else: the suite's tests of other spaces are not for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from studies import GeneticSampler, build_sampler
 SPACE = Space("other than the suite's", (Param("lr0", 0.01, 1e-5, 0.1, log=True),))
 
 
-class TestNormalised(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
+class TestModern(BasicSamplerTestCase, RelativeSamplerTestCase, SingleOnlySamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return lambda: GeneticSampler(seed=0)
