@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from optuna import Study
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import round_significant
-from studies.noise import NoiseFloor, noise_floor, value_of
+from studies.noise import NoiseFloor, by_hyp, has_fitness, noise_floor, value_of
 from studies.study import BASE, goals_of, hyp_of, is_lost, trials_of
 
 LEAST_TRIALS = 25  # that have completed, before importances are reckoned
@@ -103,17 +103,18 @@ def insight_of(
     study: Study, space: Space, limits: Mapping[str, tuple[float, float]], dead: Mapping[str, str]
 ) -> Insight:
     """What the study's trials tell. `limits` says where a hyp has a meaning at all: no bound is to go beyond."""
-    trials = [trial for trial in trials_of(study) if _has_fitness(trial)]
-    scores = _scores(trials, study)
-    good = _good(scores, noise := noise_floor(trials_of(study)))
-    hyps = [{**space.defaults(), **dict(hyp)} for hyp in good]
+    trials = trials_of(study)
+    scores = _scores(study)
+    good = _good(scores, noise := noise_floor(trials))
+    hyps = [{**space.defaults(), **hyp_of(trials[number])} for number in good]
+    completed = sum(map(has_fitness, trials))
     return Insight(
         goal=next(iter(goals_of(study))),
-        completed=len(trials),
+        completed=completed,
         good=len(good),
         noise=noise,
         spread=stdev(scores.values()) if len(scores) > 1 else None,
-        importances=_importances(study, space) if len(trials) >= LEAST_TRIALS else (),
+        importances=_importances(study, space) if completed >= LEAST_TRIALS else (),
         binding=_binding(hyps, study, space, limits),
         unmoved=_unmoved(hyps, study, space),
         dead=dict(dead),
@@ -126,25 +127,16 @@ def widened(space: Space, insight: Insight) -> Space:
     return replace(space, params=tuple(wider.get(param.name, param) for param in space.params))
 
 
-Frozen = tuple[tuple[str, Value], ...]  # a hyp's params, as what it can be found by
-
-
-def _has_fitness(trial: FrozenTrial) -> bool:
-    return trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
-
-
-def _scores(trials: Sequence[FrozenTrial], study: Study) -> dict[Frozen, float]:
-    """The mean of each hyp, more being better; a known trial is as good as one that was trained."""
+def _scores(study: Study) -> dict[int, float]:
+    """The mean of each hyp, by its first trial, more being better; a known trial is as good as one trained here."""
     sign = 1 if study.directions[0] == StudyDirection.MAXIMIZE else -1
-    values: dict[Frozen, list[float]] = {}
-    for trial in trials:
-        values.setdefault(tuple(sorted(hyp_of(trial).items())), []).append(sign * value_of(trial))
-    return {hyp: fmean(found) for hyp, found in values.items()}
+    groups = by_hyp(trials_of(study), known=True)
+    return {group[0].number: sign * fmean(map(value_of, group)) for group in groups}
 
 
-def _good(scores: Mapping[Frozen, float], noise: NoiseFloor | None) -> list[Frozen]:
+def _good(scores: Mapping[int, float], noise: NoiseFloor | None) -> list[int]:
     """The best tenth (five at least) and what is within the noise floor of the best; never more than half of all."""
-    ranked = sorted(scores, key=lambda hyp: -scores[hyp])
+    ranked = sorted(scores, key=lambda number: -scores[number])
     if not ranked:
         return []
     near = sum(score >= scores[ranked[0]] - (noise.sd if noise else 0.0) for score in scores.values())
@@ -157,7 +149,7 @@ def _importances(study: Study, space: Space) -> list[Importance]:
 
     trials = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
     sign = -1 if study.directions[0] == StudyDirection.MAXIMIZE else 1  # it looks for what is low
-    losses = {trial.number: sign * value_of(trial) if _has_fitness(trial) else math.nan for trial in trials}
+    losses = {trial.number: sign * value_of(trial) if has_fitness(trial) else math.nan for trial in trials}
     finite = [number for number in losses if math.isfinite(losses[number])]
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(GOOD_SHARE, LEAST_GOOD / len(finite)))
     names = [param.name for param in space.evolving if all(param.name in trial.params for trial in trials)]

@@ -29,22 +29,25 @@ def noise_floor(trials: Iterable[FrozenTrial]) -> NoiseFloor | None:
     return NoiseFloor(math.sqrt(sum(squares for squares, _ in spreads) / degrees), degrees)
 
 
-def by_hyp(trials: Iterable[FrozenTrial]) -> list[list[FrozenTrial]]:
-    """The trials that measured something, those of equal params together; in the order of the first of each."""
+def by_hyp(trials: Iterable[FrozenTrial], *, known: bool = False) -> list[list[FrozenTrial]]:
+    """The trials that measured something, those of equal params together; in the order of the first of each.
+
+    `known`: those whose result was taken over from an earlier study, too.
+    """
     groups: dict[frozenset[tuple[str, object]], list[FrozenTrial]] = {}
-    for trial in filter(is_measured, trials):
+    for trial in filter(has_fitness if known else is_measured, trials):
         groups.setdefault(frozenset(hyp_of(trial).items()), []).append(trial)
     return list(groups.values())
 
 
 def is_measured(trial: FrozenTrial) -> bool:
-    """Whether a training of this study ended with a fitness. What is not finite is none, though Optuna stores it."""
-    return (
-        trial.state == TrialState.COMPLETE
-        and trial.values is not None
-        and all(map(math.isfinite, trial.values))
-        and KNOWN not in trial.user_attrs
-    )
+    """Whether a training of this study ended with a fitness."""
+    return has_fitness(trial) and KNOWN not in trial.user_attrs
+
+
+def has_fitness(trial: FrozenTrial) -> bool:
+    """Whether it is COMPLETE with a fitness. What is not finite is none, though Optuna stores it."""
+    return trial.state == TrialState.COMPLETE and trial.values is not None and all(map(math.isfinite, trial.values))
 
 
 def value_of(trial: FrozenTrial) -> float:
