@@ -27,6 +27,7 @@ from evolve.paths import RunPaths, from_here
 from search_spaces import Hyp, Space, SpaceError, Value
 from studies import distribution, open_storage, storage_errors, trials_of
 from studies.earlier import Earlier, read_earlier
+from studies.noise import has_fitness
 from studies.study import COSTS, EPOCHS, IDENTITY, KNOWN, METRICS, SEED, SOURCE, differences, goals_of, hyp_of, is_known
 
 BEST_OF_EACH = 5  # hyps of a source that are trained again where its results do not count
@@ -171,7 +172,7 @@ def _source_of(study: Study) -> Source:
             noted={key: trial.user_attrs[key] for key in (METRICS, COSTS, EPOCHS, SEED) if key in trial.user_attrs},
         )
         for trial in trials_of(study)
-        if trial.state == TrialState.COMPLETE and all(map(math.isfinite, trial.values))
+        if has_fitness(trial)
     ]
     if not results:
         raise ConfigError(f"--from {study.study_name}: no trial of it has completed yet")
