@@ -78,7 +78,9 @@ class Insight:
     `completed` counts the trials with a fitness, known ones among them, `good` the hyps that are taken for the good
     ones: the best tenth, and whatever is within the noise floor of the best. `spread` is the standard deviation of the
     fitness over hyps (None of fewer than two). `importances`, the largest first, are empty below `LEAST_TRIALS`. `dead`
-    are the hyps that were not evolved since they can have no effect, each with the reason.
+    are the hyps that were not evolved since they can have no effect, each with the reason. `shifted` are those of which
+    all good values lie on one side of the base's: a search that has settled on a value early no longer tells, by
+    importances, how much it gained by it.
     """
 
     goal: str
@@ -89,13 +91,14 @@ class Insight:
     importances: Sequence[Importance] = ()
     binding: Sequence[Binding] = ()
     unmoved: Sequence[Unmoved] = ()
+    shifted: Sequence[str] = ()
     dead: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def idle(self) -> list[str]:
-        """The hyps to --freeze: not told from chance where others are, and not at a bound that binds."""
-        bound = {binding.name for binding in self.binding}
-        idle = [one.name for one in self.importances if not one.told_from_chance and one.name not in bound]
+        """The hyps to --freeze: not told from chance where others are, not at a bound that binds, and not shifted."""
+        kept = {*(binding.name for binding in self.binding), *self.shifted}
+        idle = [one.name for one in self.importances if not one.told_from_chance and one.name not in kept]
         return idle if len(idle) < len(self.importances) else []
 
 
@@ -117,6 +120,7 @@ def insight_of(
         importances=_importances(study, space) if completed >= LEAST_TRIALS else (),
         binding=_binding(hyps, study, space, limits),
         unmoved=_unmoved(hyps, study, space),
+        shifted=_shifted(hyps, study, space),
         dead=dict(dead),
     )
 
@@ -233,6 +237,15 @@ def _unmoved(hyps: Sequence[Hyp], study: Study, space: Space) -> list[Unmoved]:
         for name in (param.name for param in space.evolving)
         if hyps and all(hyp[name] == base[name] for hyp in hyps)
     ]
+
+
+def _shifted(hyps: Sequence[Hyp], study: Study, space: Space) -> list[str]:
+    base, found = _base(study, space), []
+    for param in space.evolving if hyps else ():
+        value, values = base[param.name], [hyp[param.name] for hyp in hyps]
+        within = value in values if param.choices else min(values) <= value <= max(values)
+        found += [] if within else [param.name]
+    return found
 
 
 def _base(study: Study, space: Space) -> dict[str, Any]:

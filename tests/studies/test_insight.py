@@ -170,6 +170,20 @@ def test_what_has_the_bases_value_in_all_of_the_good_has_not_moved():
     assert found.dead == {"cls": "one class"}
 
 
+def test_what_was_settled_early_is_not_to_be_frozen_though_importances_do_not_tell_it_from_chance():
+    study, rng = made_up(0), np.random.default_rng(0)
+    for number in range(120):
+        hyp = {param.name: param.from_unit(rng.random()) for param in SPACE.evolving}
+        hyp |= {"lr0": 0.001 if number < 3 else 0.05, "still": 0.25}
+        study.add_trial(trial_of(SPACE.defaults() | hyp, fitness(hyp)))
+    found = insight(study)
+    (lr0,) = (one for one in found.importances if one.name == "lr0")
+    assert not lr0.told_from_chance
+    assert "lr0" in found.shifted
+    assert "lr0" not in found.idle
+    assert found.idle
+
+
 def test_insight_changes_nothing():
     study = made_up(60)
     before = [(trial.value, trial.params, trial.user_attrs) for trial in study.trials], study.user_attrs
