@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from benchmarks.search.rivals import Arm
 from studies import GeneticSampler
+from studies.genetics import Operator
+from studies.modern import Modern
 
 BASES = 3  # trainings of the base with which a study begins, for its noise floor
 
 
-def ours(operator: str, *, bases: int = BASES, **switches: Any) -> Arm:
-    """An arm of the genetic sampler; `switches` are more arguments of it."""
-    return Arm(
-        lambda space, seed: GeneticSampler(space, seed=seed, operator=operator, **switches), bases=bases, chooses=True
-    )
+def ours(operator: str | Operator, *, bases: int = BASES) -> Arm:
+    """An arm of the genetic sampler."""
+    return Arm(lambda space, seed: GeneticSampler(space, seed=seed, operator=operator), bases=bases, chooses=True)
 
 
 OURS: Mapping[str, Arm] = {
@@ -23,4 +22,7 @@ OURS: Mapping[str, Arm] = {
     "normalised": ours("normalised", bases=1),
     # The ablation: `modern` with one part switched off each.
     "modern, one base": ours("modern", bases=1),
+    "modern, no model": ours(Modern(unseen=1.0)),
+    "modern, no repeats": ours(Modern(repeat_every=0)),
+    "modern, pruned ignored": ours(Modern(censored=False)),
 }
