@@ -304,13 +304,12 @@ def test_a_scale_keeps_the_order_and_draws_failures_near(fitness: list[float], a
     assert np.isfinite(z).all()
 
 
-def test_a_scale_is_0_at_the_median_and_1_at_the_ninth_decile_and_comes_back() -> None:
+def test_a_scale_is_0_at_the_median_and_1_at_the_ninth_decile() -> None:
     fitness = np.array([-1e3, *np.linspace(0, 1, 11)[1:]])
     scale = Scale.of(fitness)
     assert scale.of_fitness(np.quantile(fitness, [0.5, 0.9])) == pytest.approx([0, 1])
     z = scale.of_fitness(fitness)
     assert -5 < z[0] < -2
-    assert scale.to_fitness(z) == pytest.approx(fitness)
 
 
 def test_trials_without_a_fitness_enter_as_the_worst_and_running_ones_as_the_median() -> None:
