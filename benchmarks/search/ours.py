@@ -21,8 +21,8 @@ OURS: Mapping[str, Arm] = {
     "modern": ours("modern"),
     "normalised": ours("normalised", bases=1),
     # The ablation: `modern` with one part switched off each.
-    "modern, one base": ours("modern", bases=1),
-    "modern, no model": ours(Modern(unseen=1.0)),
-    "modern, no repeats": ours(Modern(repeat_every=0)),
-    "modern, pruned ignored": ours(Modern(censored=False)),
+    "modern (one base)": ours("modern", bases=1),
+    "modern (no model)": ours(Modern(unseen=1.0)),
+    "modern (no repeats)": ours(Modern(repeat_every=0)),
+    "modern (pruned ignored)": ours(Modern(censored=False)),
 }
