@@ -23,7 +23,8 @@ class Budget:
     """What a study may use, and what is enough. What is None does not limit it.
 
     `generations` is a total over all of its runs and `max_failures` counts failures in a row; `seconds` are those of
-    one run. `patience` is how many generations may bring nothing beyond the noise floor, `target` a fitness.
+    one run, the final race among them, for which at most half of them are kept free. `patience` is how many generations
+    may bring nothing beyond the noise floor, `target` a fitness.
     """
 
     generations: int
@@ -32,8 +33,8 @@ class Budget:
     patience: int | None = None
     target: float | None = None
 
-    def stop(self, standing: Standing, ran_s: float = 0.0) -> Stop | None:
-        """The reason to end now, `ran_s` seconds after this run began, or None to go on."""
+    def stop(self, standing: Standing, ran_s: float = 0.0, race_s: float = 0.0) -> Stop | None:
+        """The reason to end now, `ran_s` seconds after this run began, or None; the race would take `race_s`."""
         if standing.finished >= self.generations:
             return Stop(f"{standing.finished} of {self.generations} generations are done", reached=True)
         if standing.failures_in_a_row >= self.max_failures:
@@ -46,6 +47,8 @@ class Budget:
             return Stop(f"{standing.stale} generations have brought nothing beyond the noise floor", reached=True)
         if self.seconds is not None and ran_s >= self.seconds:
             return Stop(f"the {say_duration(self.seconds)} of this run are over", reached=True)
+        if self.seconds is not None and ran_s >= self.seconds - min(race_s, self.seconds / 2):
+            return Stop(f"the race needs what is left of the {say_duration(self.seconds)} of this run", reached=True)
         return None
 
     @property

@@ -195,7 +195,7 @@ stop_options = together(
     setting("generations", "Trials in total; a study that is resumed counts on."),
     setting(
         "budget",
-        "Time after which no trial begins (the race still comes): 8h, 90m, 1h30m.  [default: no end]",
+        "Time for the search and its race: 8h, 90m, 1h30m.  [default: no end]",
         metavar="TIME",
     ),
     setting("patience", "Generations without gain beyond the noise floor.  [default: no end]", metavar="N", type=int),

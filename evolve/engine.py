@@ -16,7 +16,7 @@ from evolve.config import EvolveConfig, complete, dump_config
 from evolve.goals import settle_goals
 from evolve.outcomes import change_of, stale_of, standing_of, tell, with_best
 from evolve.paths import RunPaths
-from evolve.racing import race_or_say_why_not, unfinished_race
+from evolve.racing import expected_race_s, race_or_say_why_not, unfinished_race
 from evolve.standing import NoResult, Standing
 from evolve.warm_start import read_sources
 from evolve.watcher import Opened, Silence, Uploading, Watcher
@@ -93,7 +93,8 @@ class Loop:
     def stop(self) -> Stop | None:
         if self.budget.patience is not None:
             self.standing = replace(self.standing, stale=stale_of(self.work.study))
-        return self.budget.stop(self.standing, time.monotonic() - self.began)
+        race_s = expected_race_s(self.work) if self.budget.seconds is not None else 0.0
+        return self.budget.stop(self.standing, time.monotonic() - self.began, race_s)
 
     def run_trial(self) -> None:
         """Ask, train, tell, write down. Whatever interrupts that, the hyp is queued again."""

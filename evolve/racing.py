@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from statistics import fmean
 
 from optuna import Study
+from optuna.trial import TrialState
 
 from evolve.budget import Stop
 from evolve.config import EvolveConfig
@@ -14,7 +16,7 @@ from evolve.records import Records
 from evolve.standing import NoResult, Outcome
 from evolve.watcher import Racing
 from evolve.work import Work
-from studies import StudyError, abandon, finished, make_durable, storage_errors, suggest
+from studies import StudyError, abandon, finished, make_durable, storage_errors, suggest, trials_of
 from studies.decision import Decision
 from studies.race import LEAST_TRAININGS, Race, Rounds, cost, rounds_for, rounds_within
 from studies.racing import ask_heat, choose_challengers, hyps_of, is_unfinished, latest_decision, open_race, runs_of
@@ -47,6 +49,15 @@ def unfinished_race(work: Work) -> Stop | None:
 def rounds_of(config: EvolveConfig, study: Study) -> Rounds:
     """The rounds that a study pays for, or those of as many challengers as were asked for."""
     return rounds_within(finished(study) // SHARE) if config.race is None else rounds_for(config.race)
+
+
+def expected_race_s(work: Work) -> float:
+    """The seconds of a race for the study as it is, each training taking as long as the complete trials did."""
+    if work.objective.goals.several:
+        return 0.0
+    trials = (trial for trial in trials_of(work.study) if trial.state == TrialState.COMPLETE)
+    took = [trial.duration.total_seconds() for trial in trials if trial.duration]  # what was taken over took no time
+    return cost(rounds_of(work.config, work.study)) * fmean(took) if took else 0.0
 
 
 def why_no_race(work: Work, rounds: Rounds) -> str:

@@ -82,6 +82,15 @@ def test_a_study_ends_when_its_time_is_over_and_not_before():
     assert budget.stop(Standing(), 5_400).reason == "the 1h30m of this run are over"
 
 
+def test_a_study_ends_in_time_for_its_race_but_not_before_half_of_its_time():
+    budget = Budget(generations=300, max_failures=2, seconds=5_400)
+    assert budget.stop(Standing(), 4_499, race_s=900) is None
+    stop = budget.stop(Standing(), 4_500, race_s=900)
+    assert (stop.reached, stop.reason) == (True, "the race needs what is left of the 1h30m of this run")
+    assert budget.stop(Standing(), 2_699, race_s=1e6) is None
+    assert budget.stop(Standing(), 2_700, race_s=1e6).reached
+
+
 # a target
 
 

@@ -157,6 +157,13 @@ def test_while_a_study_goes_on_after_its_race_the_best_is_not_confirmed(racers):
     assert "Not confirmed" in (racers.run_folder / "best" / "hyp.yaml").read_text()
 
 
+def test_a_search_with_a_budget_leaves_its_race_time(racers):
+    result = race(racers, "--race", "10", "--budget", "4s", generations="100000")
+    assert result.exit_code == 0, result.output
+    assert "the race needs what is left of the 4s of this run" in " ".join(result.output.split())
+    assert heats(racers)
+
+
 def by_generation(trials):
     found = zip(generations(trials), trials, strict=True)
     return {
