@@ -160,10 +160,10 @@ def read_settings(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
 def dump_config(config: EvolveConfig) -> str:
     """The configuration as YAML that `read_config` takes back; a password in the storage's URL is masked."""
     content = {key_of(name): _plain(value) for name, value in vars(config).items() if value is not None}
-    content["from"] = [mask_secrets(source) for source in config.from_]
+    content["from"] = [mask_url(source) for source in config.from_]
     header = "# What this study was asked for. `evolve run --config` with this file repeats it.\n"
     for key, flags in (("storage", "--storage or EVOLVE_STORAGE"), ("bucket", "--bucket")):
-        if (url := getattr(config, key)) is not None and (masked := mask_secrets(url)) != url:
+        if (url := getattr(config, key)) is not None and (masked := mask_url(url)) != url:
             content[key] = masked
             header += f"# The {key}'s password was left out: give the URL with {flags}.\n"
     return header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -171,8 +171,13 @@ def dump_config(config: EvolveConfig) -> str:
 
 def mask_secrets(text: str) -> str:
     """The same text without the passwords of the URLs in it."""
-    text = re.sub(r"(://[^:/@\s]*:)[^\s]*(?=@)", rf"\g<1>{MASK}", text)
-    return re.sub(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^&\s]+", rf"\g<1>{MASK}", text)
+    return re.sub(r"\S*://\S+", lambda found: mask_url(found[0]), text)
+
+
+def mask_url(url: str) -> str:
+    """The same URL without its password, whatever characters that has."""
+    url = re.sub(r"(?i)([?&][^=&]*(?:passw|pwd|token|secret)[^=&]*=)[^&]*", rf"\g<1>{MASK}", url)
+    return re.sub(r"(://[^:/@]*:).*(?=@)", rf"\g<1>{MASK}", url, flags=re.DOTALL)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -117,7 +117,10 @@ def test_a_file_that_is_no_database_is_not_touched(tmp_path):
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("", "'' is no storage; give sqlite:///PATH, journal:PATH, postgresql://..., mysql://... or memory:"),
+        (
+            "",
+            "'' is no storage; give sqlite:///PATH, journal:PATH, postgresql://..., mysql://..., redis://... or",
+        ),
         ("study.db", "'study.db' is no storage; give sqlite:///PATH"),
         ("sqlit:///study.db", "'sqlit:///study.db' is no storage; give sqlite:///PATH"),
         ("journal:", "'journal:' is no storage"),

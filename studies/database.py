@@ -1,0 +1,278 @@
+"""Studies in a database: a file that many processes of one machine share, or a server that many machines do."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import os
+import re
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.orm import Session
+
+from studies.patience import Patience
+
+BUSY_TIMEOUT_S = 60  # how long to wait for another process that writes to the same SQLite file
+CONNECT_TIMEOUT_S = 10  # how long to wait for a database server to answer
+SILENCE_S = 60  # after which a connection that brings nothing is taken for broken
+CREATION_TRIES = 20
+BEAT_S, BEAT_GRACE_S = 15, 120  # of Optuna's heartbeat: how often, and who is stale
+
+CALL = "evolve:call"  # system attribute of a trial: which call has made it
+
+_DRIVERS = {  # of a scheme that names none, as SQLAlchemy and as Python call them: the first is what our extras install
+    "postgresql": {"psycopg": "psycopg", "psycopg2": "psycopg2"},
+    "mysql": {"pymysql": "pymysql", "mysqldb": "MySQLdb"},
+    "mariadb": {"pymysql": "pymysql", "mysqldb": "MySQLdb"},
+}
+_TIMEOUTS: dict[str, dict[str, Any]] = {  # how each driver is told
+    "libpq": {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "keepalives_idle": SILENCE_S // 2,
+        "keepalives_interval": SILENCE_S // 6,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 1000 * SILENCE_S,
+    },
+    "mysql": {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": SILENCE_S, "write_timeout": SILENCE_S},
+    "mysqlconnector": {"connection_timeout": CONNECT_TIMEOUT_S},
+    "mariadbconnector": {"connect_timeout": CONNECT_TIMEOUT_S},
+}
+_TIMED_AS = {"psycopg": "libpq", "psycopg2": "libpq", "pymysql": "mysql", "mysqldb": "mysql"}
+_TRY_AGAIN = (  # codes by which a server asks for another try: it begins, ends, is full, or had to break a deadlock
+    *("40001", "40P01", "53300", "57P01", "57P02", "57P03"),  # PostgreSQL: errcodes-appendix
+    *(1040, 1053, 1205, 1213, 3169),  # MySQL: server-error-reference
+)
+_REFUSED = "authentication failed|no password|pg_hba.conf|does not exist|Access denied|Unknown database"
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def parse(url: str) -> URL:
+    """The parts of a database's URL, with the driver that is installed. Raises ValueError."""
+    try:
+        parsed = make_url(url)
+        known = _DRIVERS.get(parsed.drivername, {})
+        found = next((name for name, module in known.items() if importlib.util.find_spec(module)), None)
+        driver = found or next(iter(known), None)
+        parsed = parsed.set(drivername=f"{parsed.drivername}+{driver}") if driver else parsed
+        parsed.get_dialect()
+    except ArgumentError as error:
+        raise ValueError("no URL of a database") from error
+    return parsed
+
+
+def open_database(url: str, shown: str, *, read_only: bool, patient: bool) -> RDBStorage:
+    """The storage in a database, whose tables are created where there are none; `shown` is its URL without password.
+
+    Raises ValueError (no URL of a database), ModuleNotFoundError (the driver), OSError, SQLAlchemyError and
+    StorageInternalError (the database).
+    """
+    parsed = parse(url)
+    if parsed.get_backend_name() != "sqlite":
+        patience = Patience(shown, is_away, waits=patient)
+        tables = {"skip_table_creation": read_only}
+        address = parsed.render_as_string(hide_password=False)
+        return patience(lambda: _connect(ServerStorage, address, _engine_for(parsed), patience=patience, **tables))
+    if not parsed.database or parsed.database == ":memory:":
+        return _connect(RDBStorage, url, {})
+    arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+    if read_only and "uri" not in parsed.query:
+        return _connect(RDBStorage, _read_only_url(Path(parsed.database)), arguments, skip_table_creation=True)
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    storage = _connect(RDBStorage, url, arguments)
+    event.listen(storage.engine, "connect", _configure_sqlite)
+    event.listen(storage.engine, "begin", _begin_immediate)
+    storage.engine.dispose()  # the connections so far were made without these
+    with storage.engine.begin():  # and one with them shows whether the file can be written to
+        return storage
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the server or the connection to it is gone for now, and not what was asked of it wrong."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, DBAPIError):
+        cause = cause.__cause__
+    if cause is None or re.search(_REFUSED, str(cause.orig)):
+        return False
+    connecting = cause.statement is None and isinstance(cause, OperationalError | InterfaceError)
+    return cause.connection_invalidated or connecting or _code(cause.orig) in _TRY_AGAIN
+
+
+def _code(error: Any) -> str | int | None:
+    code = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    return code or next(iter(getattr(error, "args", ())), None)
+
+
+def _patient(method: Callable[Concatenate[Any, P], Result]) -> Callable[Concatenate[Any, P], Result]:
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        patience: Patience = self.patience
+        return patience(lambda: method(self, *args, **kwargs))
+
+    return call
+
+
+class ServerStorage(RDBStorage):
+    """Optuna's storage on a database server, which may be away for up to RETRY_S: every call waits for it.
+
+    A connection may break after the server has done what it was asked, and before it said so. A call that is made
+    again then has its effect once all the same: what sets a value sets it to the same; a trial that the first attempt
+    has created is found by the name of the call; to finish a trial that has just been finished in the same way is
+    right. One thing is left to chance: a queued trial that was popped by the lost call keeps running without a worker,
+    as if its worker had been killed before it could claim it.
+
+    Heartbeats are on, for Optuna's own tools (see `beat`): with ask and tell, no trial is failed by them.
+    """
+
+    def __init__(self, url: str, engine_kwargs: dict[str, Any], *, patience: Patience, **more: Any) -> None:
+        self.patience = patience
+        self._attempted: set[str] = set()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(url, engine_kwargs, heartbeat_interval=BEAT_S, grace_period=BEAT_GRACE_S, **more)
+        warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with")  # at every study.ask()
+
+    create_new_study = _patient(RDBStorage.create_new_study)
+    delete_study = _patient(RDBStorage.delete_study)
+    set_study_user_attr = _patient(RDBStorage.set_study_user_attr)
+    set_study_system_attr = _patient(RDBStorage.set_study_system_attr)
+    get_study_id_from_name = _patient(RDBStorage.get_study_id_from_name)
+    get_study_name_from_id = _patient(RDBStorage.get_study_name_from_id)
+    get_study_directions = _patient(RDBStorage.get_study_directions)
+    get_study_user_attrs = _patient(RDBStorage.get_study_user_attrs)
+    get_study_system_attrs = _patient(RDBStorage.get_study_system_attrs)
+    get_all_studies = _patient(RDBStorage.get_all_studies)
+    _set_trial_param = _patient(RDBStorage._set_trial_param)
+    set_trial_intermediate_value = _patient(RDBStorage.set_trial_intermediate_value)
+    set_trial_user_attr = _patient(RDBStorage.set_trial_user_attr)
+    set_trial_system_attr = _patient(RDBStorage.set_trial_system_attr)
+    get_trial_id_from_study_id_trial_number = _patient(RDBStorage.get_trial_id_from_study_id_trial_number)
+    get_trial = _patient(RDBStorage.get_trial)
+    get_trial_param = _patient(RDBStorage.get_trial_param)
+    get_trial_user_attrs = _patient(RDBStorage.get_trial_user_attrs)
+    get_trial_system_attrs = _patient(RDBStorage.get_trial_system_attrs)
+    _get_trials = _patient(RDBStorage._get_trials)
+    _get_best_trial_id = _patient(RDBStorage._get_best_trial_id)
+    record_heartbeat = _patient(RDBStorage.record_heartbeat)
+    _get_stale_trial_ids = _patient(RDBStorage._get_stale_trial_ids)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        attempts = 0
+
+        def attempt() -> bool:
+            nonlocal attempts
+            attempts += 1
+            try:
+                return RDBStorage.set_trial_state_values(self, trial_id, state, values)
+            except UpdateFinishedTrialError:
+                trial = self.get_trial(trial_id)
+                if attempts > 1 and trial.state == state and trial.values == (list(values) if values else None):
+                    return True
+                raise
+
+        return self.patience(attempt)
+
+    def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
+        template = copy.copy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
+        call = uuid.uuid4().hex
+        template.system_attrs = {**template.system_attrs, CALL: call}
+        try:
+            return self.patience(lambda: RDBStorage._create_new_trial(self, study_id, template))
+        finally:
+            self._attempted.discard(call)
+
+    def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
+        """Within the transaction: what an earlier attempt of the same call has stored, or else a new trial."""
+        assert template_trial is not None
+        call = template_trial.system_attrs[CALL]
+        if call in self._attempted and (stored := _made_by(call, study_id, session)) is not None:
+            return stored
+        self._attempted.add(call)
+        return super()._get_prepared_new_trial(study_id, template_trial, session)
+
+
+def _made_by(call: str, study_id: int, session: Session) -> Any:
+    """The trial that this call has made; None if it has made none."""
+    from optuna.storages._rdb.models import TrialModel, TrialSystemAttributeModel
+
+    trials = session.query(TrialModel).join(TrialSystemAttributeModel)
+    trials = trials.filter(TrialModel.study_id == study_id, TrialSystemAttributeModel.key == CALL)
+    return trials.filter(TrialSystemAttributeModel.value_json == f'"{call}"').one_or_none()
+
+
+def _engine_for(url: URL) -> dict[str, Any]:
+    """One connection is kept: of 64 workers, 64 of the 100 that PostgreSQL grants. A thread beside opens a second."""
+    driver = url.get_driver_name()
+    timeouts = _TIMEOUTS.get(_TIMED_AS.get(driver, driver), {})
+    asked = {name: value for name, value in timeouts.items() if name not in url.query}
+    return {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 9, "connect_args": asked}
+
+
+Storage = TypeVar("Storage", bound=RDBStorage)
+
+
+def _connect(kind: type[Storage], url: str, engine_kwargs: dict[str, Any], **more: Any) -> Storage:
+    """Optuna's storage; tried again while another process creates the same tables, which Optuna does without a lock."""
+    escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls url.format()
+    for _ in range(CREATION_TRIES):
+        try:
+            return kind(escaped, engine_kwargs, **more)
+        except ImportError as error:
+            raise error.__cause__ or error from None
+        except RuntimeError as error:  # tables of another version of Optuna
+            raise StorageInternalError(str(error)) from None
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if not re.search("already exists|UNIQUE constraint|[Dd]uplicate", str(error.orig)):
+                raise
+            clash = error
+            time.sleep(0.1)
+    raise clash
+
+
+def _read_only_url(path: Path) -> str:
+    """The URL by which SQLite opens a file for reading only. Raises OSError where there is none."""
+    path = path.resolve(strict=True)
+    query = {"mode": "ro", "uri": "true"}
+    if not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+        query["immutable"] = "1"  # SQLite would make a log to read by; where nobody has one, nobody writes
+    return URL.create("sqlite", database=path.as_uri(), query=query).render_as_string()
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    """WAL lets others read while one writes.
+
+    synchronous=NORMAL writes without waiting for the disk, except at checkpoints. A process may be killed at any moment
+    and nothing is lost, since the system holds what was written; a power cut costs what was stored since the last
+    checkpoint, but not the file. `make_durable` makes one when a trial has finished: FULL would wait for the disk about
+    a hundred times a trial.
+    """
+    connection.isolation_level = None  # the driver begins no transaction of its own, and too late; see _begin_immediate
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Begin with the write lock, so that reading a trial's state and changing it are one step.
+
+    Optuna locks rows for that (SELECT ... FOR UPDATE), which SQLite has not: two workers could pop the same queued
+    trial. The recipe is SQLAlchemy's ("Serializable isolation / Savepoints / Transactional DDL").
+    """
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
