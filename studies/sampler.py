@@ -24,11 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import did_you_mean
 from studies.errors import StudyError
-from studies.genetics import Child, Operator, Population, Scored, SpaceExhausted, Tried, normalised, yolo
+from studies.genetics import TRIES, Child, Operator, Population, Scored, SpaceExhausted, Tried, normalised, yolo
 from studies.modern import modern
 from studies.nsga import BaseFirstNSGAII
 from studies.study import (
     BASE,
+    DRAWN,
     OPERATOR,
     PARENTS,
     REPEAT_OF,
@@ -122,16 +123,29 @@ class GeneticSampler(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
+        """A child that no other trial has, not even one that another process bred at the same moment.
+
+        Its hyp is noted as the trial's before it is known to be the only one: of two processes that bred the same, the
+        one that noted it last finds the other's, and breeds anew.
+        """
         memory = self._memory
         if memory is None or not memory.serves(study, genome):
             memory = self._memory = _Memory(study, genome)
-        generation = generation_of(study, trial)
+        generation, names = generation_of(study, trial), genome.space.names
         population = memory.population(trials_of(study), trial.number, generation)
-        space = memory.space
+        for attempt in range(TRIES):
+            child = self._child(population, memory.space, np.random.default_rng([self._seed, generation, attempt]))
+            genes = {name: child.hyp[name] for name in names}
+            study._storage.set_trial_system_attr(trial._trial_id, DRAWN, genome.decoded(genes))
+            known, population = population, memory.population(trials_of(study), trial.number, generation)
+            if list(population.taken).count(genes) == list(known.taken).count(genes):
+                break
+        return child
+
+    def _child(self, population: Population, space: Space, rng: np.random.Generator) -> Child:
         base = {param.name: param.default for param in space.params}
         if not population.scored and base not in population.taken:
             return Child(space.defaults(), parents=(), operator=BASE, step={})
-        rng = np.random.default_rng([self._seed, generation])
         try:
             return self._operator(population, space, rng)
         except SpaceExhausted:  # a few ints and choices, all tried: what was good may be tried again

@@ -58,6 +58,9 @@ KNOWN = (
 )
 SOURCE = "source"  # where the queued hyp was taken from, in words
 
+# system attribute of a trial
+DRAWN = "fixed_params"  # the params that it will have: Optuna's own name, for what is queued
+
 # user attributes of a study
 IDENTITY = "identity"  # what must be the same for its trials to be comparable; written last, once all else is set up
 CREATED_WITH = "created_with"  # version
@@ -126,8 +129,8 @@ def goals_of(study: Study) -> dict[str, Direction]:
 
 
 def hyp_of(trial: FrozenTrial) -> dict[str, Value]:
-    """The params that the trial has or, while it waits, will have."""
-    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    """The params that the trial has or, while it waits or has not been asked for all of them, will have."""
+    return {**trial.system_attrs.get(DRAWN, {}), **trial.params}
 
 
 def counts(trial: FrozenTrial) -> bool:

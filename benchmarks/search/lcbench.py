@@ -20,7 +20,7 @@ from search_spaces import Hyp, Space, Value
 from studies import write_atomically
 
 EPOCHS = 52
-FITNESS = 3  # the model's column: val_balanced_accuracy
+SECONDS, FITNESS = 0, 3  # the model's columns: time, val_balanced_accuracy
 TASK = "OpenML_task_id"
 # The model's columns behind the epoch, in its order.
 HYPS = ("batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units", "max_dropout")
@@ -85,6 +85,11 @@ class LCBench:
         """Fitness [n] of these hyps after the last epoch, without noise."""
         columns = np.array([[hyp[name] for name in HYPS] for hyp in hyps], dtype=np.float32).reshape(-1, len(HYPS))
         return self._last(columns, task)
+
+    def seconds(self, hyps: Sequence[Hyp], task: str) -> NDArray[np.float64]:
+        """How long all epochs together take [n]: from half a minute to hours."""
+        columns = np.array([[hyp[name] for name in HYPS] for hyp in hyps], dtype=np.float32).reshape(-1, len(HYPS))
+        return np.maximum(self._last(columns, task, SECONDS), 1.0)
 
     def scale(self, task: str) -> Scale:
         return self.measure()[task]
@@ -156,16 +161,18 @@ class LCBench:
     def _hyp(self, place: NDArray[np.float64]) -> dict[str, Value]:
         return {param.name: param.from_unit(u) for param, u in zip(self.space.params, place, strict=True)}
 
-    def _last(self, columns: NDArray[np.float32], task: str) -> NDArray[np.float64]:
-        return self._run(np.full(len(columns), EPOCHS, dtype=np.float32), columns, task)
+    def _last(self, columns: NDArray[np.float32], task: str, output: int = FITNESS) -> NDArray[np.float64]:
+        return self._run(np.full(len(columns), EPOCHS, dtype=np.float32), columns, task, output)
 
-    def _run(self, epochs: NDArray[np.float32], columns: NDArray[np.float32], task: str) -> NDArray[np.float64]:
+    def _run(
+        self, epochs: NDArray[np.float32], columns: NDArray[np.float32], task: str, output: int = FITNESS
+    ) -> NDArray[np.float64]:
         inputs = {
             "x_cat": np.full((len(columns), 1), self._codes[task], dtype=np.int32),
             "x_cont": np.concatenate([epochs[:, None], columns], axis=1),
         }
-        output: NDArray[np.float32] = self._session.run(None, inputs)[0]
-        return output[:, FITNESS].astype(np.float64)
+        found: NDArray[np.float32] = self._session.run(None, inputs)[0]
+        return found[:, output].astype(np.float64)
 
     @cached_property
     def _session(self) -> Any:

@@ -11,13 +11,13 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import PartialFixedSampler, RandomSampler
 from optuna.trial import TrialState, create_trial
-from small_study import attrs, fitness, history, open_small, run
+from small_study import attrs, exit_code, fitness, fork, history, in_process, open_small, run
 
 from search_spaces import Param, Space, dump_hyp
-from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, distribution, suggest, trials_of
+from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, claim, distribution, suggest, trials_of
 from studies.genetics import Child, normalised
 from studies.sampler import OPERATORS, _Genome
-from studies.study import finished, hyp_of, requeue_lost
+from studies.study import REPEAT_OF, finished, hyp_of, is_base, requeue_lost
 
 
 def study_with(sampler, direction="maximize"):
@@ -438,6 +438,30 @@ def test_hyperband_hides_no_trial_from_it(space):
         assert trial.user_attrs["parents"][0] >= 3  # one of the nine best of all
         study.tell(trial, -1.0)
         assert hyp != space.defaults()
+
+
+def test_eight_processes_that_ask_at_the_same_time_train_no_hyp_twice(url):
+    few = Space("few", tuple(Param(f"n{i}", 2, 0, 5, step=1) for i in range(4)))
+    open_small(url, few, pruner="none", base_seeds=3)
+    together = fork.Barrier(8)
+    processes = [in_process(ask_and_tell, url, few, 25, together) for _ in range(8)]
+    assert [exit_code(process) for process in processes] == [0] * 8
+    study = open_small(url, few, pruner="none", base_seeds=3)
+    meant = [trial for trial in trials_of(study) if is_base(trial) or REPEAT_OF in trial.user_attrs]
+    others = [tuple(trial.params.values()) for trial in trials_of(study) if trial not in meant]
+    assert len(meant) + len(others) == 200
+    assert len(meant) < 30
+    assert len({*others, tuple(few.defaults().values())}) == len(others) + 1
+
+
+def ask_and_tell(url, space, count, together):
+    study = open_small(url, space, pruner="none", base_seeds=3, exclusive=False)
+    together.wait()
+    for _ in range(count):
+        trial = study.ask()
+        claim(trial)
+        hyp = suggest(trial, space)
+        study.tell(trial, -sum((value - 4) ** 2 for value in hyp.values()))
 
 
 # by name

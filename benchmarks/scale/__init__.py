@@ -1,0 +1,1 @@
+"""Benchmarks of a study that many workers share, in virtual time and in real processes."""
