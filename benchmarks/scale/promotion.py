@@ -39,6 +39,7 @@ from benchmarks.search.results import Found, Results, Run, interval, run_all
 from benchmarks.search.rivals import RIVALS
 from benchmarks.search.sampler import QUICK_SEEDS, SEEDS, lcbench, new_study
 from benchmarks.search.together import noisy_curve, regret_at
+from evolve.replay import Curve
 from studies import EvolvePruner, suggest
 from studies.pruner import AshaPruner, rungs
 from studies.study import REPEAT_OF, is_base, trials_of
@@ -283,7 +284,7 @@ def _chained(first: Training, rest: Iterator[Training]) -> Iterator[Training]:
 
 
 @cache
-def _table(file: Path) -> tuple:
+def _table(file: Path) -> tuple[Curve, ...]:
     return read_table(file).curves
 
 

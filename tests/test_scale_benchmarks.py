@@ -1,0 +1,190 @@
+"""The benchmarks of many workers in virtual time, and of promotion: run small, on curves whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+
+from benchmarks.scale import parallel, promotion
+from benchmarks.search.problem import Problem
+from benchmarks.search.rivals import Arm
+from benchmarks.search.sampler import ARMS, new_study
+from benchmarks.search.together import EPOCHS
+from search_spaces import Param, Space
+from studies import suggest
+from studies.study import BASE, REPEAT_OF
+
+BOX = Space(
+    "box",
+    (
+        Param("lr0", low=1e-5, high=1e-1, default=1e-2, log=True),
+        Param("mixup", low=0, high=1, default=0),
+        Param("units", low=1, high=9, default=5, step=1),
+    ),
+)
+
+
+class Hill:
+    """Learning curves that rise to minus the distance of mixup from 0.5; the further mixup, the longer they take."""
+
+    def problem(self, task):
+        return Problem(task, BOX, lambda hyp: -abs(hyp["mixup"] - 0.5), 0.02, lambda fitness: -fitness)
+
+    def curves(self, hyps, task):
+        heights = np.array([-abs(hyp["mixup"] - 0.5) for hyp in hyps])
+        return heights[:, None] - 1 / np.arange(1, EPOCHS + 1)
+
+    def seconds(self, hyps, task):
+        return np.array([100 + 100 * hyp["mixup"] for hyp in hyps])
+
+
+class Told(optuna.samplers.RandomSampler):
+    """Draws at random, and notes at each draw how many trials there are and how many of them have ended."""
+
+    def __init__(self):
+        super().__init__(seed=0)
+        self.seen = []
+
+    def infer_relative_search_space(self, study, trial):
+        states = [other.state.is_finished() for other in study.get_trials(deepcopy=False)]
+        self.seen.append((len(states), sum(states)))
+        return {}
+
+
+@pytest.mark.parametrize("workers", [1, 4, 16])
+def test_a_worker_asks_when_one_of_the_trials_has_ended(workers, monkeypatch):
+    told = Told()
+    monkeypatch.setitem(parallel.FULL, "told", parallel.Pair(Arm(lambda space, seed: told)))
+    found = parallel.compete(Hill(), "hill", "told", workers, seed=0, length=40)
+    assert found["trials"] == 40
+    drawn = [one for one in told.seen if one[0] > workers]  # the first trial is queued: nothing is drawn for it
+    assert all(trials - ended == workers for trials, ended in drawn)
+    assert [ended for ended, _ in found["curve"]] == list(range(1, 41))
+
+
+def test_workers_share_the_time_and_a_long_trial_holds_no_other_up():
+    alone, shared = (parallel.compete(Hill(), "hill", "random", n, seed=0, length=40) for n in (1, 8))
+    assert alone["busy"] == pytest.approx(1)
+    assert 6 < shared["busy"] <= 8
+    assert shared["time"] < alone["time"] / 6
+    assert shared["times"] == sorted(shared["times"])
+    assert found_by(shared) < found_by(alone) / 2
+
+
+def found_by(found):
+    """When the regret came below 0.1."""
+    return next(moment for moment, (_, regret) in zip(found["times"], found["curve"], strict=True) if regret < 0.1)
+
+
+def test_workers_with_a_pruner_report_no_more_epochs_than_there_are():
+    found = parallel.compete(Hill(), "hill", "modern + evolve", 4, seed=0, length=12)
+    used = [epochs for epochs, _ in found["curve"]]
+    assert used == sorted(used)
+    assert used[-1] <= 12 * EPOCHS
+    assert found["trials"] > 12
+    assert found["twice"] == 0
+
+
+def test_a_hyp_that_differs_by_less_than_a_millionth_counts_as_trained_twice():
+    study = optuna.create_study(direction="maximize")
+    for mixup, attrs in (
+        (0.0, {BASE: True}),
+        (0.0, {BASE: True}),
+        (0.5, {}),
+        (0.5, {REPEAT_OF: 2}),
+        (0.5 + 1e-8, {}),
+        (0.6, {}),
+        (0.0, {}),
+    ):
+        study.enqueue_trial({**BOX.defaults(), "mixup": mixup}, user_attrs=attrs)
+        suggest(study.ask(), BOX)
+    assert parallel.trained_twice(study) == 2
+
+
+def test_the_table_of_workers_is_printed_for_both_budgets(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parallel, "lcbench", lambda folder, scales: Whole())
+    command = ["--lcbench", str(tmp_path), "--arms", "random,tpe + sha", "--workers", "1,3", "--seeds", "2"]
+    command += ["--trials", "9", "--trainings", "3", "--results", str(tmp_path / "found")]
+    parallel.main(command)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| rand", "| tpe"))]
+    assert [row[:2] for row in rows] == [["random", "1"], ["random", "3"], ["tpe + sha", "1"], ["tpe + sha", "3"]]
+    assert [row[-2] for row in rows] == ["0"] * 4
+    assert rows[0][4:6] == ["1.0", "1.0"]
+    assert 2 < float(rows[1][4]) <= 3
+
+
+class Whole(Hill):
+    final = development = ("hill",)
+
+    def measure(self):
+        return {}
+
+
+@pytest.mark.parametrize("rule", promotion.RULES)
+def test_no_rule_uses_more_epochs_than_it_has(rule):
+    study = new_study(BOX, ARMS["random"], 0)
+    trainings = promotion.of_sampler(Hill(), "hill", study, 0)
+    found = promotion.compete(study, trainings, promotion.build_rule(rule, EPOCHS), 15 * EPOCHS)
+    reports = sum(len(trial.intermediate_values) for trial in study.trials)
+    assert reports == 15 * EPOCHS
+    assert found["curve"][-1][0] <= 15 * EPOCHS
+    assert (found["trials"] > 15) == (rule != "none")
+    assert (found["promoted"] > 0) >= ("asha" in rule and "promoting" in rule)
+
+
+def test_a_promoted_trial_goes_on_from_its_epoch_and_counts_once():
+    study = new_study(BOX, ARMS["random"], 0)
+    trainings = list(zip(range(40), promotion.of_sampler(Hill(), "hill", study, 0), strict=False))
+    given = [training for _, training in trainings]
+    promotion.compete(study, iter(given), promotion.build_rule("asha 2 promoting", EPOCHS), 20 * EPOCHS)
+    ended = [one for one in given if one.epoch == EPOCHS]
+    assert len(ended) > 2
+    for one in given:
+        trial = study.trials[one.trial.number]
+        assert list(trial.intermediate_values) == list(range(1, one.epoch + 1))
+        if trial.state.is_finished():
+            assert (trial.state.name == "COMPLETE") == (one.epoch == EPOCHS)
+
+
+def test_promotion_takes_the_best_half_of_the_highest_rung_that_has_one_left():
+    class At:
+        def __init__(self, epoch, height):
+            self.epoch, self.height = epoch, height
+
+        def at(self, rung):
+            return self.height
+
+    low, middle, high, gone = At(6, 0.1), At(6, 0.2), At(6, 0.3), At(12, 0.4)
+    all_four = [low, middle, high, gone]
+    assert promotion._best_of_rung((6, 12), 2, None, all_four, [low, middle, high, gone]) is high
+    assert promotion._best_of_rung((6, 12), 2, None, [*all_four, At(12, 0.35)], all_four) is gone
+    assert promotion._best_of_rung((6, 12), 2, None, [low, middle, gone], [low, middle]) is None
+
+
+def test_the_tables_of_promotion_are_printed_and_printed_again_without_running(tmp_path, capsys):
+    ends = np.linspace(0.3, 2, 40)
+    losses = ends[:, None] + (3 - ends[:, None]) * np.exp(-np.arange(51)[None, :] / (4 * ends[:, None]))
+    np.savez(tmp_path / "one.npz", valid_loss=losses.astype(np.float32))
+    command = ["--taskset", str(tmp_path), "--seeds", "2", "--trainings", "5", "--results", str(tmp_path / "found")]
+    command += ["--rules", "evolve,asha 2,asha 2 promoting"]
+    promotion.main(command)
+    first = capsys.readouterr()
+    promotion.main(command)
+    second = capsys.readouterr()
+    assert first.out.splitlines()[1:] == second.out.splitlines()[1:]
+    assert (first.err.count("\n"), second.err) == (3 * 3 * 2, "")
+    assert "improving order: 1 problems, 2 seeds each" in first.out
+    promoting = [line.split("|") for line in first.out.splitlines() if line.startswith("| asha 2 promoting")]
+    assert len(promoting) == 3
+    assert all(int(row[-2]) > 0 for row in promoting)
+
+
+def test_an_unknown_name_is_told(tmp_path):
+    with pytest.raises(SystemExit, match="unknown arm 'modem'"):
+        parallel.main(["--lcbench", str(tmp_path), "--arms", "modem"])
+    with pytest.raises(SystemExit, match="unknown rule 'asha'"):
+        promotion.main(["--rules", "asha"])
+    with pytest.raises(SystemExit, match="unknown proposals 'modem'"):
+        promotion.main(["--proposals", "modem"])
