@@ -20,7 +20,7 @@ from evolve.paths import RunPaths
 from evolve.replay import Curve
 from search_spaces import Space
 from studies import trials_of
-from studies.study import BASE, REPEAT_OF, Direction, counts, hyp_of
+from studies.study import BASE, Direction, counts, hyp_of
 
 MOST_SHOWN = 3
 
@@ -63,7 +63,7 @@ def read_curves(source: str, runs: Path, *, minimize: bool = False) -> Recording
 
 
 def _read_study(found: Found) -> Recording:
-    """The complete trials, by number; of those that repeat a hyp the attribute says whose."""
+    """The complete trials, by number."""
     if len(found.study.directions) > 1:
         raise ConfigError(f"the study in {found.paths.root} has more than one goal, and no pruner serves these")
     trials = [trial for trial in trials_of(found.study) if counts(trial)]
@@ -86,7 +86,7 @@ def _read_study(found: Found) -> Recording:
 
 
 def _of_trial(trial: FrozenTrial, found: Found) -> Curve:
-    attrs = {key: trial.user_attrs[key] for key in (BASE, REPEAT_OF) if key in trial.user_attrs}
+    attrs = {BASE: True} if trial.user_attrs.get(BASE) else {}
     seconds = _seconds(found.paths.metrics(trial.number), trial.intermediate_values)
     return Curve(trial.number, trial.intermediate_values, seconds, {**found.space.fixed, **hyp_of(trial)}, attrs)
 

@@ -21,7 +21,6 @@ from studies.study import (
     FINAL,
     METRICS,
     PARENTS,
-    REPEAT_OF,
     SEED,
     SOURCE,
     counts,
@@ -96,8 +95,6 @@ def change_of(study: Study, space: Space, number: int) -> str:
     trial, hyp = trials[number], hyp_of(trials[number])
     if is_base(trial):
         return "the base"
-    if (repeated := trial.user_attrs.get(REPEAT_OF)) is not None:
-        return f"trial {repeated} again"
     parents = trial.user_attrs.get(PARENTS)
     parent = {**space.defaults(), **(hyp_of(trials[parents[0]]) if parents else {})}
     moved = [p for p in space.evolving if hyp[p.name] != parent[p.name]]

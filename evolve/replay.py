@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from search_spaces import Hyp, Space
 from studies import suggest
-from studies.study import BASE, LOST, REPEAT_OF, RETRY_OF, Direction
+from studies.study import BASE, LOST, RETRY_OF, Direction
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,12 @@ def replay(
     study.set_user_attr(BASE, dict(curves[0].hyp))
     left, order = list(curves), list[Curve]()
     stopped: list[int | None] = []
-    numbers: dict[int, int] = {}  # of a curve -> of its trial
     while left:
         curve, attrs = left[0], dict[str, Any]()
         if order and sampler and space and BASE not in curve.attrs:
             curve, attrs = _nearest_to_proposal(study, space, left)
         left.remove(curve)
-        trial = _begin(study, curve, space if sampler else None, numbers, attrs)
-        numbers[curve.number] = trial.number
+        trial = _begin(study, curve, space if sampler else None, attrs)
         stop = _train(trial, curve)
         study.tell(trial, None if stop else curve.end, state=TrialState.PRUNED if stop else TrialState.COMPLETE)
         order.append(curve)
@@ -136,15 +134,10 @@ def replay(
     return Replay(tuple(order), tuple(stopped), direction)
 
 
-def _begin(
-    study: Study, curve: Curve, space: Space | None, numbers: Mapping[int, int], attrs: Mapping[str, Any]
-) -> Trial:
-    """A trial with the curve's hyp and attributes, of which one names a trial as it is called here."""
-    known = {**curve.attrs, **attrs}
-    if REPEAT_OF in known:
-        known[REPEAT_OF] = numbers.get(known[REPEAT_OF])
+def _begin(study: Study, curve: Curve, space: Space | None, attrs: Mapping[str, Any]) -> Trial:
+    """A trial with the curve's hyp, its attributes and these."""
     params = {param.name: curve.hyp[param.name] for param in space.params} if space else {}
-    study.enqueue_trial(params, user_attrs=known)
+    study.enqueue_trial(params, user_attrs={**curve.attrs, **attrs})
     trial = study.ask()
     if space:
         suggest(trial, space)

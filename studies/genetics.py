@@ -68,8 +68,7 @@ class Population:
     """What an operator breeds from; of a long study the fittest and the latest. Fitness: higher is better.
 
     `scored` were trained to the end, by number; `hopeless` were pruned or failed; `running` are in training or wait
-    for it. A child has to differ from all of `taken`. `base_fitness` is the mean of the base, None while it is not
-    known; `generation` is the child's place in the study, from 0.
+    for it. A child has to differ from all of `taken`. `base_fitness` is the mean of the base, None while unknown.
     """
 
     scored: Sequence[Scored] = ()
@@ -77,7 +76,6 @@ class Population:
     running: Sequence[Tried] = ()
     taken: Collection[Hyp] = ()
     base_fitness: float | None = None
-    generation: int = 0
 
     @property
     def better_than_base(self) -> int:
@@ -107,14 +105,13 @@ class Child:
     `hyp` holds every param and fixed value in file order. `parents` are trial numbers, none where the space's defaults
     were the parent. `operator` is what made it: "yolo", "normalised", a source of `studies.modern` or, where nothing
     new was found, "uniform". `step` names the genes that differ from the first parent's: by what factor for numbers
-    under "yolo", otherwise how far in the unit interval. `repeat_of`: the number of a trial whose hyp it trains again.
+    under "yolo", otherwise how far in the unit interval.
     """
 
     hyp: dict[str, Value]
     parents: tuple[int, ...]
     operator: str
     step: dict[str, float]
-    repeat_of: int | None = None
 
 
 class SpaceExhausted(SpaceError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.space import did_you_mean
 from studies.errors import StudyError
-from studies.study import REPEAT_OF, is_base, trials_of
+from studies.study import is_base, trials_of
 
 FIRST_RUNG = 0.1  # of the epochs: what is seen before says little about the end
 
@@ -46,14 +47,14 @@ class EvolvePruner(BasePruner):
       with the square of the epoch. Rivals that were stopped earlier count as worse. Two may always go on;
     - if one of the `elite` best rivals was no better at this epoch: where early epochs tell nothing of the end, the
       best were low there, too, and nobody is stopped by chance;
-    - if less than the noise floor at this epoch parts it from either: what the same hyp differs by from seed to seed.
+    - if less than the noise floor at this epoch parts it from either: what the base differs by from seed to seed.
 
     Rivals are the last `history` trials that ended or are older, so that a population that gets better is compared with
     what it is now, a decision costs the same in a study of any length, and a resumed study decides alike. Failed trials
     are none, their values may be those of a divergence. Values are means over the last twentieth of the epochs. Ties
     stay. What is at 0 where most rivals are above it is stopped at once, from the third trial on.
 
-    Never stopped: the base and whatever trains an earlier hyp again, as they measure the noise.
+    Never stopped: the base, as its trainings measure the noise.
     """
 
     epochs: int
@@ -75,7 +76,7 @@ class EvolvePruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         epoch = trial.last_step
-        if epoch is None or not self.first_epoch <= epoch < self.epochs or _is_spared(trial):
+        if epoch is None or not self.first_epoch <= epoch < self.epochs or is_base(trial):
             return False
         trials = trials_of(study)
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
@@ -102,21 +103,13 @@ class EvolvePruner(BasePruner):
         return sum(last) / len(last) if last else math.nan
 
     def _noise(self, trials: Sequence[FrozenTrial], epoch: int) -> float:
-        """The standard deviation at that epoch within hyps that were trained again, pooled; 0 where none was.
+        """The standard deviation of the base at that epoch from seed to seed; 0 where fewer than two of it ended.
 
-        Looks at the first and the last trials only: the base is trained again at the start, others now and then.
+        Looks at the first trials only: the base is trained at the start.
         """
-        groups: dict[int, dict[int, float]] = {}
-        for trial in {trial.number: trial for trial in (*trials[: self.history], *trials[-self.history :])}.values():
-            first = 0 if is_base(trial) else trial.user_attrs.get(REPEAT_OF)
-            if first is not None:
-                for one in (trials[first], trial):
-                    if one.state == TrialState.COMPLETE and _reached(one, epoch):
-                        groups.setdefault(first, {})[one.number] = self._value(one, epoch)
-        several = [list(group.values()) for group in groups.values() if len(group) > 1]
-        degrees = sum(len(values) - 1 for values in several)
-        squares = math.fsum((value - sum(values) / len(values)) ** 2 for values in several for value in values)
-        return math.sqrt(squares / degrees) if degrees else 0.0
+        bases = (trial for trial in trials[: self.history] if is_base(trial) and trial.state == TrialState.COMPLETE)
+        values = [value for base in bases if _reached(base, epoch) and math.isfinite(value := self._value(base, epoch))]
+        return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 @dataclass(frozen=True)
@@ -129,9 +122,9 @@ class AshaPruner(BasePruner):
     stay, and while fewer than `min_competitors` trials (itself among them) have reached a rung, all stay. Optuna's rule
     prunes from the second trial on, before there is anything to compare with.
 
-    The base is never pruned, nor what trains a hyp again: others are measured against these. Failed trials are no
-    competitors, their values may be those of a divergence. Running ones are if they are older, so that with one worker
-    a decision depends on nothing but what was there when the trial began, and a resumed study decides alike.
+    The base is never pruned: others are measured against it. Failed trials are no competitors, their values may be
+    those of a divergence. Running ones are if they are older, so that with one worker a decision depends on nothing but
+    what was there when the trial began, and a resumed study decides alike.
     """
 
     epochs: int
@@ -146,7 +139,7 @@ class AshaPruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         rung = self._rung_just_reached(trial)
-        if rung is None or _is_spared(trial):
+        if rung is None or is_base(trial):
             return False
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
         own = sign * self._smoothed(trial, rung)
@@ -194,14 +187,14 @@ def rungs(epochs: int, warmup_epochs: float = 0, eta: int = 2) -> tuple[int, ...
 
 @dataclass(frozen=True)
 class Sparing(BasePruner):
-    """Another pruner that spares the base, what trains a hyp again, and whatever has reached the last epoch."""
+    """Another pruner that spares the base and whatever has reached the last epoch."""
 
     pruner: BasePruner
     epochs: int
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         last = trial.last_step
-        return last is not None and last < self.epochs and not _is_spared(trial) and self.pruner.prune(study, trial)
+        return last is not None and last < self.epochs and not is_base(trial) and self.pruner.prune(study, trial)
 
 
 def build_pruner(name: str, *, epochs: int, warmup_epochs: float = 0) -> BasePruner:
@@ -242,11 +235,6 @@ _STOCK: Mapping[str, Callable[[int, int], BasePruner]] = {  # of the first epoch
     "threshold": lambda first, epochs: pruners.ThresholdPruner(lower=1e-3, n_warmup_steps=max(first, epochs // 2)),
 }
 PRUNERS = ("evolve", "asha", "none", "nop", *_STOCK)
-
-
-def _is_spared(trial: FrozenTrial) -> bool:
-    """Whether the trial shows how far one hyp differs from training to training, for which it has to end."""
-    return is_base(trial) or REPEAT_OF in trial.user_attrs
 
 
 def _competes(other: FrozenTrial, trial: FrozenTrial) -> bool:

@@ -32,7 +32,6 @@ from studies.study import (
     DRAWN,
     OPERATOR,
     PARENTS,
-    REPEAT_OF,
     STEP,
     generation_of,
     hyp_of,
@@ -72,9 +71,8 @@ class GeneticSampler(BaseSampler):
     It keeps no state: a draw depends on the seed, the trial's generation and the trials so far, so that a study can be
     resumed by another process, and several processes can share one. Parents are COMPLETE trials; a pruned trial's last
     value is no fitness. A child differs from the hyp of every other trial, whatever became of it, as long as the space
-    has one left; only `modern` now and then trains the best hyp again. While nothing is COMPLETE, the base is drawn
-    (the study's user attribute "base", else the space's defaults), then children of the base. Each trial notes
-    "parents", "operator" and "step", and "repeat_of" if its hyp is trained again, as user attributes.
+    has one left. While nothing is COMPLETE, the base is drawn (the study's user attribute "base", else the space's
+    defaults), then children of the base. Each trial notes "parents", "operator" and "step" as user attributes.
 
     Serves any single-objective Optuna study. Without a space it evolves the params that all COMPLETE trials have in
     common, as Optuna's samplers do, and draws all others uniformly.
@@ -106,9 +104,7 @@ class GeneticSampler(BaseSampler):
             return {}
         genome = _Genome(self._space) if self._space is not None else _Genome.of(search_space)
         child = self._breed(study, trial, genome)
-        noted: dict[str, Any] = {PARENTS: list(child.parents), OPERATOR: child.operator, STEP: child.step}
-        if child.repeat_of is not None:
-            noted[REPEAT_OF] = child.repeat_of
+        noted = {PARENTS: list(child.parents), OPERATOR: child.operator, STEP: child.step}
         for key, value in noted.items():
             study._storage.set_trial_user_attr(trial._trial_id, key, value)
             trial.user_attrs[key] = value
@@ -132,12 +128,12 @@ class GeneticSampler(BaseSampler):
         if memory is None or not memory.serves(study, genome):
             memory = self._memory = _Memory(study, genome)
         generation, names = generation_of(study, trial), genome.space.names
-        population = memory.population(trials_of(study), trial.number, generation)
+        population = memory.population(trials_of(study), trial.number)
         for attempt in range(TRIES):
             child = self._child(population, memory.space, np.random.default_rng([self._seed, generation, attempt]))
             genes = {name: child.hyp[name] for name in names}
             study._storage.set_trial_system_attr(trial._trial_id, DRAWN, genome.decoded(genes))
-            known, population = population, memory.population(trials_of(study), trial.number, generation)
+            known, population = population, memory.population(trials_of(study), trial.number)
             if list(population.taken).count(genes) == list(known.taken).count(genes):
                 break
         return child
@@ -196,7 +192,7 @@ class _Memory:
         same_study = study._storage is self._storage and study._study_id == self._study_id
         return same_study and genome == self._genome
 
-    def population(self, trials: Sequence[FrozenTrial], number: int, generation: int) -> Population:
+    def population(self, trials: Sequence[FrozenTrial], number: int) -> Population:
         """What the child of this trial number is bred from."""
         finished, known = self._read
         tally = known.copy()
@@ -208,14 +204,7 @@ class _Memory:
             if trial.number != number:
                 tally.add(trial, self._genome, self._sign)
         base = statistics.fmean(tally.base) if tally.base else None
-        return Population(
-            _fittest_and_latest(tally.scored),
-            tally.hopeless[-MOST:],
-            tally.running,
-            tally.taken,
-            base,
-            generation,
-        )
+        return Population(_fittest_and_latest(tally.scored), tally.hopeless[-MOST:], tally.running, tally.taken, base)
 
 
 @dataclass(frozen=True)

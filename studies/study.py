@@ -52,7 +52,6 @@ FAILURE = "failure"  # one line
 LOST = "lost"  # why; the trial does not count, its hyp was queued again
 RETRY_OF = "retry_of"  # number of the lost trial
 BASE = "base"  # True where the base is trained, under whatever seed (and of a study: the hyp that it starts from)
-REPEAT_OF = "repeat_of"  # number of an earlier trial, whose hyp this one trains again under another seed
 KNOWN = (
     "known"  # where the result was taken over from, in words: nothing was trained here, and the trial counts nowhere
 )
@@ -66,7 +65,7 @@ IDENTITY = "identity"  # what must be the same for its trials to be comparable; 
 CREATED_WITH = "created_with"  # version
 NOISE = "noise"  # {sd, degrees}: the noise floor as it is now, for people; code takes it from the trials
 
-INHERITED = (BASE, REPEAT_OF, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
+INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
 
 GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
 SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created

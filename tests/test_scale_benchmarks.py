@@ -13,7 +13,7 @@ from benchmarks.search.sampler import ARMS, new_study
 from benchmarks.search.together import EPOCHS
 from search_spaces import Param, Space
 from studies import suggest
-from studies.study import BASE, REPEAT_OF
+from studies.study import BASE
 
 BOX = Space(
     "box",
@@ -92,7 +92,6 @@ def test_a_hyp_that_differs_by_less_than_a_millionth_counts_as_trained_twice():
         (0.0, {BASE: True}),
         (0.0, {BASE: True}),
         (0.5, {}),
-        (0.5, {REPEAT_OF: 2}),
         (0.5 + 1e-8, {}),
         (0.6, {}),
         (0.0, {}),

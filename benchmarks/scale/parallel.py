@@ -7,7 +7,7 @@ as the surrogate says that it does (a twentieth to twenty times the usual), each
 An arm without a pruner goes on for so many trials, trained in full; one with a pruner ("+") for so many full trainings'
 worth of epochs. A run is judged as in `search.sampler` and `search.together`: by the true fitness of the trial with the
 best noisy score of all that have ended, as normalised regret. "trained twice" counts hyps that equal another one to six
-digits without being meant to: neither a further seed of the base nor a repeat of the best hyp.
+digits without being meant to, as the base under further seeds is.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from benchmarks.search.sampler import ARMS, QUICK_SEEDS, lcbench, new_study
 from benchmarks.search.together import PAIRS, Pair, noisy_curve, regret_at
 from search_spaces import Hyp, Value
 from studies import suggest
-from studies.study import REPEAT_OF, is_base, trials_of
+from studies.study import is_base, trials_of
 
 FULL: Mapping[str, Pair] = {name: Pair(arm) for name, arm in ARMS.items()}  # Optuna's tpe has its constant liar on
 PRUNED: Mapping[str, Pair] = {name: pair for name, pair in PAIRS.items() if "+" in name}
@@ -187,14 +187,14 @@ def _seen(world: LCBench, task: str, problem: Problem, hyp: Hyp, steps: int, see
 
 def trained_twice(study: Study) -> int:
     """How many trials have the hyp of another one, to DIGITS significant digits, without being meant to."""
-    meant, others = Counter[tuple[Value, ...]](), Counter[tuple[Value, ...]]()
+    bases, others = set[tuple[Value, ...]](), Counter[tuple[Value, ...]]()
     for trial in trials_of(study):
         hyp = tuple(_rounded(value) for _, value in sorted(trial.params.items()))
         if is_base(trial):
-            meant[hyp] += 1
-        elif REPEAT_OF not in trial.user_attrs:
+            bases.add(hyp)
+        else:
             others[hyp] += 1
-    return sum(count - (hyp not in meant) for hyp, count in others.items())
+    return sum(count - (hyp not in bases) for hyp, count in others.items())
 
 
 def _rounded(value: Value) -> Value:

@@ -42,7 +42,7 @@ from benchmarks.search.together import noisy_curve, regret_at
 from evolve.replay import Curve
 from studies import EvolvePruner, suggest
 from studies.pruner import AshaPruner, rungs
-from studies.study import REPEAT_OF, is_base, trials_of
+from studies.study import is_base, trials_of
 
 AT = (10, 30, 60)  # full trainings
 SAMPLERS = {"modern": OURS["modern"], "random": RIVALS["random"]}
@@ -100,7 +100,7 @@ def _asks(pruner: BasePruner) -> Stops:
 
 def _pauses_at(found: Sequence[int], study: Study, training: Training) -> bool:
     trial = trials_of(study)[training.trial.number]
-    return training.epoch in found and not is_base(trial) and REPEAT_OF not in trial.user_attrs
+    return training.epoch in found and not is_base(trial)
 
 
 def _best_of_rung(

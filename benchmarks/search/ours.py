@@ -23,6 +23,5 @@ OURS: Mapping[str, Arm] = {
     # The ablation: `modern` with one part switched off each.
     "modern (one base)": ours("modern", bases=1),
     "modern (no model)": ours(Modern(unseen=1.0)),
-    "modern (no repeats)": ours(Modern(repeat_every=0)),
     "modern (pruned ignored)": ours(Modern(censored=False)),
 }

@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner, NopPruner
 from evolve.replay import Curve, replay
 from search_spaces import Param, Space
 from studies import build_pruner, build_sampler
-from studies.study import BASE, REPEAT_OF
+from studies.study import BASE
 
 EPOCHS = 8
 SPACE = Space("one", (Param("lr0", 0.1, 0.0, 1.0),), {}, ("lr0",))
@@ -67,17 +67,17 @@ def test_how_long_the_best_that_is_kept_took_to_find():
     assert replay([rising(0, 0.4), rising(1, 0.8), rising(2, 0.2)], Below(4, 0.3)).epochs_to_kept == 16
 
 
-def test_the_base_under_other_seeds_and_repeats_are_told_to_the_pruner():
+def test_the_base_under_other_seeds_is_told_to_the_pruner():
     seen = []
 
     class Watching(BasePruner):
         def prune(self, study, trial):
-            seen.append((trial.number, trial.user_attrs.get(BASE), trial.user_attrs.get(REPEAT_OF)))
+            seen.append((trial.number, trial.user_attrs.get(BASE)))
             return False
 
-    curves = [rising(3, 0.4, attrs={BASE: True}), rising(7, 0.5), rising(9, 0.5, attrs={REPEAT_OF: 7})]
+    curves = [rising(3, 0.4, attrs={BASE: True}), rising(7, 0.5), rising(9, 0.4, attrs={BASE: True})]
     replay(curves, Watching())
-    assert set(seen) == {(0, True, None), (1, None, None), (2, None, 1)}  # as numbered here, not there
+    assert set(seen) == {(0, True), (1, None), (2, True)}  # as numbered here, not there
 
 
 def test_with_a_sampler_each_proposal_stands_for_the_nearest_hyp_that_is_left():

@@ -212,37 +212,6 @@ def test_a_choice_leaps_or_stays() -> None:
     ).all()
 
 
-@pytest.mark.parametrize("others", ["scored", "hopeless", "running"])
-def test_the_best_hyp_is_tried_four_times_at_most_whatever_becomes_of_it(others: str) -> None:
-    tried = scattered(MIXED, 12)
-    trials = scored(tried[:11], lambda hyp: float(hyp["degrees"]))
-    favourite = max(trials, key=lambda one: one.fitness)
-    for n in range(5):
-        again = [Tried(favourite.hyp, 20 + i) for i in range(n)]
-        told = population(
-            [*trials, *(scored(again, lambda hyp: float(hyp["degrees"])) if others == "scored" else [])],
-            again if others == "hopeless" else [],
-            again if others == "running" else [],
-        )
-        child = modern(replace(told, generation=30), MIXED, default_rng(n))
-        assert (child.operator == "repeat") == (n < 3)
-        if n < 3:
-            assert (child.hyp, child.parents, child.repeat_of) == (favourite.hyp, (favourite.number,), favourite.number)
-        else:
-            assert child.hyp not in told.taken
-
-
-def test_the_best_hyp_is_tried_again_at_every_tenth_trial_from_the_twentieth_on() -> None:
-    told = population(scored(scattered(MIXED, 12), noisy))
-    for operator, generations in (
-        (modern, [20, 30, 40]),
-        (Modern(repeat_every=0), []),
-        (Modern(repeat_every=15), [30]),
-    ):
-        children = [operator(replace(told, generation=i), MIXED, default_rng(i)) for i in range(45)]
-        assert [i for i, child in enumerate(children) if child.repeat_of is not None] == generations
-
-
 def test_uncensored_it_knows_of_pruned_trials_only_that_they_are_taken() -> None:
     tried = scattered(MIXED, 60)
     trials = scored(tried[:30], noisy)

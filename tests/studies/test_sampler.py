@@ -17,7 +17,7 @@ from search_spaces import Param, Space, dump_hyp
 from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, claim, distribution, suggest, trials_of
 from studies.genetics import Child, normalised
 from studies.sampler import OPERATORS, _Genome
-from studies.study import REPEAT_OF, finished, hyp_of, is_base, requeue_lost
+from studies.study import finished, hyp_of, is_base, requeue_lost
 
 
 def study_with(sampler, direction="maximize"):
@@ -267,11 +267,11 @@ def test_threads_share_a_sampler_and_draw_no_hyp_twice(space):
     study = study_with(GeneticSampler(space, seed=0))
     study.optimize(lambda trial: suggest(trial, space)["degrees"], n_trials=60, n_jobs=6)
     hyps = [tuple(trial.params.values()) for trial in trials_of(study)]
-    memory = study.sampler._memory.population(trials_of(study), 60, 60)
+    memory = study.sampler._memory.population(trials_of(study), 60)
     anew = GeneticSampler(space, seed=0)
     study.sampler = anew
     suggest(study.ask(), space)
-    assert memory == anew._memory.population(trials_of(study)[:60], 60, 60)
+    assert memory == anew._memory.population(trials_of(study)[:60], 60)
     assert len(set(hyps)) > 50  # two that ask at the same moment do not see each other
 
 
@@ -309,7 +309,7 @@ def test_of_a_long_study_an_operator_sees_the_fittest_and_the_latest_but_differs
     assert len(population.taken) == 200
 
 
-def test_the_population_knows_the_base_and_the_generation(space):
+def test_the_population_knows_the_base(space):
     seen = []
 
     def operator(population, space, rng):
@@ -326,40 +326,16 @@ def test_the_population_knows_the_base_and_the_generation(space):
         suggest(study.ask(), space)
         assert seen[-1].base_fitness == pytest.approx(sign * 0.4)
         assert [one.fitness for one in seen[-1].scored] == [sign * 0.3, sign * 0.5]
-        assert seen[-1].generation == 2
         assert len(seen[-1].ranked()) == 1
         assert seen[-1].better_than_base == 1
 
 
-def test_sixteen_that_are_asked_for_at_once_are_sixteen_but_for_what_is_trained_again(space):
+def test_sixteen_that_are_asked_for_at_once_are_sixteen(space):
     study = open_small("memory:", space)
     run(study, space, 21)
-    asked = [study.ask() for _ in range(16)]
-    hyps = [tuple(suggest(trial, space).items()) for trial in asked]
-    again = [trial for trial in asked if "repeat_of" in trial.user_attrs]
-    assert [trial.number for trial in again] == [30]
-    assert len(set(hyps)) == 16
-    assert (
-        len({tuple(hyp_of(trial).values()) for trial in trials_of(study)[21:]} - {tuple(again[0].params.values())})
-        == 15
-    )
-
-
-def test_now_and_then_the_best_is_trained_again_and_says_so(space):
-    study, best = study_with(GeneticSampler(space, seed=0)), {}
-    for i in range(61):
-        trial = study.ask()
-        hyp = suggest(trial, space)
-        best = hyp if i == 7 else best
-        study.tell(trial, 100.0 if hyp == best else -i)
-    trials = trials_of(study)
-    repeats = [trial for trial in trials if "repeat_of" in trial.user_attrs]
-    assert [trial.number for trial in repeats] == [20, 30, 40]  # four times in all
-    for trial in repeats:
-        assert trial.params == trials[7].params
-        assert {key: trial.user_attrs[key] for key in ("repeat_of", "parents", "operator", "step")} == {
-            "repeat_of": 7, "parents": [7], "operator": "repeat", "step": {}
-        }  # fmt: skip
+    for trial in [study.ask() for _ in range(16)]:
+        suggest(trial, space)
+    assert len({tuple(hyp_of(trial).values()) for trial in trials_of(study)}) == 37
 
 
 # in anybody's study, without a space
@@ -447,10 +423,8 @@ def test_eight_processes_that_ask_at_the_same_time_train_no_hyp_twice(url):
     processes = [in_process(ask_and_tell, url, few, 25, together) for _ in range(8)]
     assert [exit_code(process) for process in processes] == [0] * 8
     study = open_small(url, few, pruner="none", base_seeds=3)
-    meant = [trial for trial in trials_of(study) if is_base(trial) or REPEAT_OF in trial.user_attrs]
-    others = [tuple(trial.params.values()) for trial in trials_of(study) if trial not in meant]
-    assert len(meant) + len(others) == 200
-    assert len(meant) < 30
+    others = [tuple(trial.params.values()) for trial in trials_of(study) if not is_base(trial)]
+    assert len(others) == 200 - 3
     assert len({*others, tuple(few.defaults().values())}) == len(others) + 1
 
 

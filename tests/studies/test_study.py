@@ -33,7 +33,7 @@ from studies import (
     suggest,
     trials_of,
 )
-from studies.study import KNOWN, REPEAT_OF, base_seeds_of, counts, generations, hyp_of
+from studies.study import KNOWN, base_seeds_of, counts, generations, hyp_of
 from studies.worker import is_alive, this_worker
 
 
@@ -234,14 +234,6 @@ def test_the_retry_of_the_base_is_the_base(space):
     retry = study.ask()
     assert attrs(study, retry.number)["base"] is True
     assert suggest(retry, space) == space.defaults()
-
-
-def test_the_retry_of_a_re_evaluation_still_trains_that_trial_again(space):
-    study = open_small("memory:", space)
-    run(study, space, 1)
-    study.enqueue_trial(hyp_of(trials_of(study)[0]), user_attrs={REPEAT_OF: 0})
-    abandon(study, study.ask(), "interrupted")
-    assert attrs(study, study.ask().number)[REPEAT_OF] == 0
 
 
 def test_a_retry_may_be_lost_as_often_as_it_likes(space):
