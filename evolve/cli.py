@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import evolve
+from evolve.budget import seconds_of
 from evolve.config import OWN_DATA, ConfigError, EvolveConfig, key_of, mask_secrets, resolve_config
 from evolve.standing import NoResult
 from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
@@ -202,6 +203,20 @@ stop_options = together(
     setting("target", "Fitness that is enough.  [default: no end]", metavar="FITNESS", type=float),
     setting("max_failures", "Failed trials in a row."),
 )
+worker_options = together(
+    "Many at once",
+    setting(
+        "jobs",
+        "Workers, one trial at a time each; 0: only those that join by `evolve worker`.  [default: one for each "
+        "device with --per-device, else this process]",
+        metavar="N",
+        type=int,
+    ),
+    setting("per_device", "Workers on each of the devices of --device.", metavar="K", type=int),
+    setting("backend", "Who starts the workers: loky (this machine), dask or ray.", metavar="NAME"),
+    setting("address", "Of a Dask or Ray cluster.  [default: one of this machine's own]", metavar="ADDRESS"),
+    setting("retries", "How often a hyp is queued again whose worker died."),
+)
 bucket_option = setting("bucket", "Copy results to this folder as they come: s3://..., gs://..., ...", metavar="URL")
 study_options = together(
     "The study",
@@ -258,6 +273,7 @@ def cli() -> None:
 @search_options
 @space_options
 @training_options()
+@worker_options
 @study_options
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; flags beat them.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
@@ -274,6 +290,37 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
     from evolve.panel import watcher_for
 
     evolve(resolved, watcher_for(Console(), quiet=quiet))
+
+
+@cli.command()
+@click.option("--storage", envvar="EVOLVE_STORAGE", required=True, metavar="URL", help="URL of the study's storage.")
+@click.option("--study", required=True, metavar="NAME", help="Name of the study.")
+@click.option(
+    "--wait", metavar="TIME", help="How long to wait for a study that is not there yet.  [default: not at all]"
+)
+@click.option("--data", metavar="PATH", help="Where the data lies here.  [default: as where the study is run]")
+@click.option("--model", metavar="FILE", help="Where the model's cfg lies here.  [default: as where the study is run]")
+@click.option("--weights", metavar="FILE", help="Where the weights lie here.  [default: as where the study is run]")
+@click.option("--device", metavar="NAME", help="Where to train: cpu, cuda, cuda:1, ...  [default: cpu]")
+@click.option("--threads", type=int, metavar="N", help="CPU threads of a training.  [default: as in the study]")
+@click.option("--runs", metavar="FOLDER", help="Folder for the logs of its trials.  [default: runs]")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+def worker(storage: str, study: str, wait: str | None, quiet: bool, **own: Any) -> None:
+    """Join a study as one more worker.
+
+    From any machine that reaches its storage and has its data. It trains one trial after the other until nothing is
+    left to do; it may come and go at any time.
+    """
+    wait_s = 0.0 if wait is None else seconds_of(wait)
+    if wait_s is None:
+        raise ConfigError(f"--wait is {wait}; it has to be a time with its unit: 10m, 90s or 1h")
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.joining import join_study
+    from evolve.panel import watcher_for
+
+    join_study(storage, study, watcher_for(Console(), quiet=quiet), wait_s=wait_s, **own)
 
 
 @cli.command()

@@ -19,6 +19,7 @@ from search_spaces.space import did_you_mean as near
 from trainer import TrainOptions
 
 MASK = "***"
+BACKENDS = ("loky", "dask", "ray")
 
 _OPTIONS = TrainOptions()
 OWN_DATA: Mapping[str, Any] = {"model": "nano", "imgsz": 320}
@@ -80,6 +81,11 @@ class EvolveConfig:
     storage: str | None = None
     bucket: str | None = None
     race: int | None = None
+    jobs: int | None = None
+    per_device: int | None = None
+    backend: str = "loky"
+    address: str | None = None
+    retries: int = 3
     max_failures: int = 10
     trial_timeout: int | None = None
 
@@ -129,9 +135,12 @@ def complete(config: EvolveConfig) -> EvolveConfig:
 
 def read_config(path: Path) -> dict[str, Any]:
     """The keys of a configuration file, each of its field's type. Raises ConfigError for a wrong key or value."""
-    types = get_type_hints(EvolveConfig)
-    read = read_settings(path, {key_of(name): kind for name, kind in types.items()})
-    return {name: read[key_of(name)] for name in types if key_of(name) in read}
+    return _fields(read_settings(path, _TYPES))
+
+
+def parse_config(text: str, where: str) -> dict[str, Any]:
+    """The same of a text, which lies there."""
+    return _fields(parse_settings(text, _TYPES, where))
 
 
 def key_of(name: str) -> str:
@@ -142,19 +151,26 @@ def key_of(name: str) -> str:
 def read_settings(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a YAML file, each of its type in `types`. Raises ConfigError for a wrong key or value."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {_reason(error)}") from error
+    return parse_settings(text, types, str(path))
+
+
+def parse_settings(text: str, types: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The same of YAML that lies there."""
+    try:
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} is not a configuration: expected 'key: value' lines, got {_described(content)}")
+        raise ConfigError(f"{where} is not a configuration: expected 'key: value' lines, got {_described(content)}")
     for key in content:
         if key not in types:
-            raise ConfigError(f"unknown key '{key}' in {path}{did_you_mean(str(key), types)}")
-    return {key: _typed(_as_text(key, value), types[key], f"{key} in {path}") for key, value in content.items()}
+            raise ConfigError(f"unknown key '{key}' in {where}{did_you_mean(str(key), types)}")
+    return {key: _typed(_as_text(key, value), types[key], f"{key} in {where}") for key, value in content.items()}
 
 
 def dump_config(config: EvolveConfig) -> str:
@@ -186,14 +202,30 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return near(given, known) or f" (known: {', '.join(known)})"
 
 
+def _fields(read: Mapping[str, Any]) -> dict[str, Any]:
+    names = (field.name for field in dataclasses.fields(EvolveConfig))
+    return {name: read[key_of(name)] for name in names if key_of(name) in read}
+
+
+_TYPES = {key_of(name): kind for name, kind in get_type_hints(EvolveConfig).items()}
+
+
 def _check(config: EvolveConfig) -> None:
     for name, least in (("generations", 1), ("epochs", 1), ("imgsz", 1), ("batch", 1), ("max_failures", 1)):
         if getattr(config, name) < least:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
+    if config.jobs is not None and config.jobs < 0:
+        raise ConfigError(f"--jobs is {config.jobs}; it cannot be negative (0: only workers that join)")
+    if config.backend not in BACKENDS:
+        raise ConfigError(f"unknown backend {config.backend!r}{did_you_mean(config.backend, BACKENDS)}")
+    if config.address is not None and config.backend == "loky":
+        raise ConfigError("--address is of a cluster: give --backend dask or ray with it")
+    if config.storage == "memory:" and (config.jobs or config.per_device or config.backend != "loky"):
+        raise ConfigError("workers share nothing through --storage memory:; give a file or a database")
     if config.trial_timeout is not None and config.trial_timeout < 1:
         raise ConfigError(f"--trial-timeout is {config.trial_timeout}; it has to be at least 1 second")
-    for name in ("base_seeds", "patience"):
+    for name in ("base_seeds", "patience", "per_device"):
         if (given := getattr(config, name)) is not None and given < 1:
             raise ConfigError(f"--{name.replace('_', '-')} is {given}; it has to be at least 1")
     if config.budget is not None and seconds_of(config.budget) is None:
@@ -202,7 +234,7 @@ def _check(config: EvolveConfig) -> None:
         raise ConfigError(f"--target is {config.target}; it has to be a fitness, such as 0.5")
     if config.race is not None and config.race < 0:
         raise ConfigError(f"--race is {config.race}; it cannot be negative (0: no race)")
-    for name in ("threads", "seed", "freeze_epochs", "freeze_batch", "nominal_batch"):
+    for name in ("threads", "seed", "retries", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(config, name) < 0:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it cannot be negative")

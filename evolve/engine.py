@@ -4,35 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+from optuna.trial import TrialState
 
 from evolve.advising import brief
 from evolve.bucket import open_bucket
 from evolve.budget import Budget, Stop, seconds_of
 from evolve.config import EvolveConfig, complete, dump_config
+from evolve.following import Follower
 from evolve.goals import settle_goals
-from evolve.outcomes import change_of, stale_of, standing_of, tell, with_best
+from evolve.joining import note_config
+from evolve.outcomes import stale_of, standing_of
 from evolve.paths import RunPaths
+from evolve.pool import run_pool
 from evolve.racing import expected_race_s, race_or_say_why_not, unfinished_race
-from evolve.standing import NoResult, Standing
+from evolve.slots import slots_of
+from evolve.standing import NoResult
 from evolve.warm_start import read_sources
 from evolve.watcher import Opened, Silence, Uploading, Watcher
 from evolve.work import Work, ended, open_work
-from studies import (
-    BestHyp,
-    StudyError,
-    abandon,
-    claim,
-    generation_of,
-    make_durable,
-    storage_errors,
-    suggest,
-    write_atomically,
-)
-from studies.noise import note_noise
+from evolve.worker import PAUSE_S, run_trials
+from studies import BestHyp, trials_of, write_atomically
+from studies.calls import Call, call
+from studies.lease import Listener
+from studies.study import requeue_lost
 
 
 def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
@@ -48,11 +46,14 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     sources = read_sources(config)
     watcher = watcher_with_uploads(watcher or Silence(), config, paths)
     with open_work(config, paths, watcher, sources) as work:
+        asked = dump_config(replace(work.config, device=config.device))
+        write_atomically(paths.config, asked)
+        note_config(work, asked)
         config = work.config
-        write_atomically(paths.config, dump_config(config))
         standing = standing_of(work.study, work.space)
         budget = budget_of(config)
-        loop = Loop(work, budget, standing, began)
+        follower = Follower(work, standing)
+        loop = Loop(work, budget, follower, began)
         told = work.prepared.summary, standing, work.pinned, budget.earlier, budget.seconds, work.notes
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
         for warning in work.prepared.warnings:
@@ -69,58 +70,49 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
             reason = "interrupted; the same command goes on from here"
             raise
         finally:
-            watcher.ended(replace(ended(work, loop.standing, reason, no_race), hints=hints))
+            watcher.ended(replace(ended(work, follower.standing, reason, no_race), hints=hints))
         return result(work.records.chosen, stop)
 
 
 @dataclass
 class Loop:
-    """Trial after trial until the budget stops; `standing` is where the study stands then.
+    """A study that goes on until its budget stops it, whoever trains; `follower` knows where it stands.
 
     `began` is when this run did, by the monotonic clock.
     """
 
     work: Work
     budget: Budget
-    standing: Standing
+    follower: Follower
     began: float
 
     def run(self) -> Stop:
-        while (stop := self.stop()) is None:
-            self.run_trial()
+        """Train here, or have workers train and watch them. What ends the study is called to all who work on it."""
+        slots, study = slots_of(self.work.config), self.work.study
+        call(study, None)
+        if slots is None:
+            stop = run_trials(self.work, self.stop, told=self.follower.look)
+        else:
+            stop = run_pool(self.work, slots, self.stop, self.follower)
+        call(study, Call("trial", stop.reason, reached=stop.reached))
+        self._wait_for_others()
         return stop
 
-    def stop(self) -> Stop | None:
-        if self.budget.patience is not None:
-            self.standing = replace(self.standing, stale=stale_of(self.work.study))
-        race_s = expected_race_s(self.work) if self.budget.seconds is not None else 0.0
-        return self.budget.stop(self.standing, time.monotonic() - self.began, race_s)
+    def _wait_for_others(self) -> None:
+        """Until the trials that workers from elsewhere are at have ended: a race is about all of them."""
+        listener = Listener()
+        while any(trial.state == TrialState.RUNNING for trial in trials_of(self.work.study)):
+            self.follower.look(at_running=True)
+            requeue_lost(self.work.study, silent=listener.silent(trials_of(self.work.study)))
+            time.sleep(PAUSE_S)
+        self.follower.look()
 
-    def run_trial(self) -> None:
-        """Ask, train, tell, write down. Whatever interrupts that, the hyp is queued again."""
-        trial = None
-        study, space, objective = self.work.study, self.work.space, self.work.objective
-        held, watcher = objective.interrupts.held, self.work.watcher
-        try:
-            with held():
-                trial = study.ask()
-                claim(trial)
-                hyp = suggest(trial, space)
-                seed = objective.options.seed + generation_of(study, trial)
-                watcher.started(trial.number)
-            outcome = objective(trial, hyp, seed)
-            with held():
-                tell(study, trial, outcome, seed)
-                note_noise(study)
-                make_durable(study)  # before any file tells of it
-                self.work.records.add_trial(trial.number)
-                self.standing = with_best(self.standing.after(outcome), self.work.records.front)
-                watcher.finished(replace(outcome, change=change_of(study, space, trial.number)), self.standing)
-        except BaseException as error:
-            if trial is not None:
-                with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
-                    abandon(study, trial, f"{type(error).__name__} in the process that ran it")
-            raise
+    def stop(self) -> Stop | None:
+        standing = self.follower.look()
+        if self.budget.patience is not None:
+            standing = replace(standing, stale=stale_of(self.work.study))
+        race_s = expected_race_s(self.work) if self.budget.seconds is not None else 0.0
+        return self.budget.stop(standing, time.monotonic() - self.began, race_s)
 
 
 def budget_of(config: EvolveConfig) -> Budget:

@@ -39,8 +39,8 @@ class Objective:
     def __call__(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Outcome:
         """Train `hyp` and report the fitness of every epoch. A failure is an outcome too, never a fitness.
 
-        The trial ends by leaving the loop over its epochs: at their end, where the pruner gives it up, or by an error;
-        a KeyboardInterrupt passes through. `closing` then ends the training, whichever it was.
+        The trial ends by leaving the loop over its epochs: at their end, where the pruner gives it up, by an error, or
+        by a KeyboardInterrupt where it is time to leave. `closing` then ends the training, whichever it was.
         """
         outcome = Outcome(trial.number, "failed", failure="the trainer ended without an epoch")
         try:
@@ -50,6 +50,8 @@ class Objective:
                         outcome = self._report(trial, metrics)
                         if not self.goals.several and trial.should_prune():
                             return replace(outcome, state="pruned")
+                    if metrics.epoch < self.options.epochs:
+                        self.interrupts.check()
         except TrainerError as error:
             return replace(outcome, state="failed", failure=_reason(error))
         return outcome

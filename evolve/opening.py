@@ -52,6 +52,17 @@ def without_effect(config: EvolveConfig, storage: BaseStorage, space: Space, pre
     return {param.name: known[param.name] for param in space.params if param.name in known}
 
 
+def space_there(config: EvolveConfig, storage: BaseStorage) -> tuple[Space, dict[str, str]]:
+    """The space of a study that is there, and what it does not evolve. Raises StudyError."""
+    try:
+        noted = load_study(study_name=config.study, storage=storage).user_attrs.get(IDENTITY)
+    except KeyError:
+        noted = None
+    if noted is None:
+        raise StudyError(f"there is no study {config.study!r} in this storage yet: `evolve run` makes it")
+    return Space.from_dict(noted["space"]), noted.get(NOT_EVOLVED, {})
+
+
 def pin(space: Space, names: Iterable[str]) -> Space:
     """The space in which these keep the base's value. Raises SpaceError where nothing else evolves."""
     return _evolving(space.freeze(names), "every hyp has a fixed value or can have no effect here")
@@ -94,7 +105,9 @@ def storage_of(config: EvolveConfig, paths: RunPaths, space: Space) -> BaseStora
     return open_storage(config.storage or sqlite_url(paths.database))
 
 
-def open_resumable(config: EvolveConfig, storage: BaseStorage, space: Space, identity: Mapping[str, Any]) -> Study:
+def open_resumable(
+    config: EvolveConfig, storage: BaseStorage, space: Space, identity: Mapping[str, Any], *, joining: bool = False
+) -> Study:
     """Create the study or take it up where it stopped. Raises StudyError where it is not the same one."""
     base = space.defaults()
     sampler, pruner = _proposer_and_pruner(config, space)
@@ -107,7 +120,8 @@ def open_resumable(config: EvolveConfig, storage: BaseStorage, space: Space, ide
         base=base,
         base_seeds=config.base_seeds or usual_base_seeds(config.generations),
         goals=Goals.parse(config.objective).directions,
-        exclusive=config.storage is None,
+        exclusive=config.storage is None and not joining,
+        retries=config.retries,
     )
     if config.base_seeds not in (None, base_seeds_of(study)):
         raise StudyError(

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ROWS = 6
+RUNNING_ROWS = 8  # trials at once that are told apart
+LEAVING = "leaving after this epoch; Ctrl-C again leaves at once"
 
 
 class Pace:
@@ -111,6 +113,9 @@ class PlainLines:
     def warned(self, warning: str) -> None:
         self._say(f"warning: {warning}")
 
+    def leaving(self) -> None:
+        self._say(LEAVING)
+
     def ended(self, ended: Ended) -> None:
         say_summary(self._console, ended)
 
@@ -124,7 +129,7 @@ class LivePanel:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: deque[Outcome] = deque(maxlen=ROWS)
-        self._now = ""
+        self._running: dict[int, str] = {}
         self._of, self._each = "generation", "trial"
         self._live: Live | None = None
 
@@ -145,12 +150,13 @@ class LivePanel:
         self._start()
 
     def started(self, number: int) -> None:
-        self._now = f"{self._each} {number}: epoch 1 of {self._opened.epochs}"
+        self._running[number] = f"epoch 1 of {self._opened.epochs}"
 
     def epoch(self, number: int, epoch: int, fitness: float) -> None:
-        self._now = f"{self._each} {number}: epoch {epoch} of {self._opened.epochs} done, fitness {_figure(fitness)}"
+        self._running[number] = f"epoch {epoch} of {self._opened.epochs} done, fitness {_figure(fitness)}"
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
+        self._running.pop(outcome.number, None)
         self._rows.append(outcome)
         self._standing = standing
 
@@ -160,10 +166,12 @@ class LivePanel:
         self._standing = self._opened.standing
         self._pace = Pace(self._opened)
         self._rows.clear()
+        self._running.clear()
         self._console.print(Text(say_racing(racing)))
         self._start()
 
     def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
+        self._running.pop(outcome.number, None)
         self._rows.append(replace(outcome, change=f"{name_entrant(heat.entrant)}, seed {heat.seed}"))
         self._standing = Standing(complete=done)
 
@@ -172,6 +180,9 @@ class LivePanel:
 
     def warned(self, warning: str) -> None:
         self._console.print(Text(f"warning: {warning}", style="yellow"))
+
+    def leaving(self) -> None:
+        self._console.print(Text(LEAVING))
 
     def ended(self, ended: Ended) -> None:
         if self._live is not None:
@@ -196,7 +207,10 @@ class LivePanel:
         bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
         bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
         shares = (*_scores(standing.best), _shares(standing, opened.epochs))
-        lines = (self._now, *(shares if self._of == "generation" else ()))
+        running = [f"{self._each} {number}: {now}" for number, now in sorted(self._running.items())] or [""]
+        if len(running) > RUNNING_ROWS:
+            running[RUNNING_ROWS - 1 :] = [f"and {len(running) - RUNNING_ROWS + 1} more are running"]
+        lines = (*running, *(shares if self._of == "generation" else ()))
         told = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
         # Room for the "^C" that a terminal writes at the end: in a full last line it would push the panel up by a line.
         return Constrain(Group(head, bar, *told, self._table()), width=self._console.width - 2)

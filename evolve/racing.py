@@ -117,20 +117,23 @@ class Heats:
     def run_one(self) -> bool:
         """Run the heat that is due; False where the race has ended."""
         trial = None
-        held, watcher = self._objective.interrupts.held, self._work.watcher
+        interrupts, watcher = self._objective.interrupts, self._work.watcher
         try:
-            with held():
-                asked = ask_heat(self._opened, self._race, self._hyps)
-                if asked is None:
-                    return False
-                trial, heat = asked
-                hyp = suggest(trial, self._work.space)
-                watcher.started(trial.number)
-            outcome = self._objective(trial, hyp, heat.seed)
-            with held():
-                tell(self._opened, trial, outcome, heat.seed)
-                make_durable(self._opened)
-                watcher.raced(heat, outcome, len(runs_of(self._opened)))
+            with interrupts.patient():
+                with interrupts.held():
+                    asked = ask_heat(self._opened, self._race, self._hyps)
+                    if asked is None:
+                        return False
+                    trial, heat = asked
+                    hyp = suggest(trial, self._work.space)
+                    watcher.started(trial.number)
+                outcome = self._objective(trial, hyp, heat.seed)
+                if outcome.state == "failed":
+                    interrupts.check()
+                with interrupts.held():
+                    tell(self._opened, trial, outcome, heat.seed)
+                    make_durable(self._opened)
+                    watcher.raced(heat, outcome, len(runs_of(self._opened)))
         except BaseException as error:
             if trial is not None:
                 with suppress(StudyError), storage_errors():  # the error that came first is the one to tell

@@ -93,6 +93,8 @@ class Watcher(Protocol):
 
     def warned(self, warning: str) -> None: ...
 
+    def leaving(self) -> None: ...
+
     def ended(self, ended: Ended) -> None: ...
 
 
@@ -116,6 +118,8 @@ class Silence:
     def decided(self, decision: Decision) -> None: ...
 
     def warned(self, warning: str) -> None: ...
+
+    def leaving(self) -> None: ...
 
     def ended(self, ended: Ended) -> None: ...
 
@@ -158,6 +162,9 @@ class Uploading:
 
     def warned(self, warning: str) -> None:
         self._watcher.warned(warning)
+
+    def leaving(self) -> None:
+        self._watcher.leaving()
 
     def ended(self, ended: Ended) -> None:
         try:

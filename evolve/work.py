@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from optuna import Study
@@ -15,17 +15,27 @@ from evolve.hyps import option_hyps, part, settle, variants
 from evolve.interrupts import Interrupts
 from evolve.lock import sole_use
 from evolve.objective import Objective
-from evolve.opening import identity_of, open_resumable, pin, space_of, storage_of, without_effect
+from evolve.opening import (
+    identity_of,
+    open_resumable,
+    pin,
+    space_of,
+    space_there,
+    storage_of,
+    without_effect,
+)
 from evolve.paths import RunPaths
 from evolve.records import Records, train_command
+from evolve.slots import slots_of
 from evolve.standing import Standing
 from evolve.training import check_understood, process_trainer
 from evolve.warm_start import Source, offer_of, take_over
 from evolve.watcher import Ended, Watcher
 from search_spaces import Space
-from studies import storage_errors
+from studies import open_storage, sqlite_url, storage_errors
 from studies.study import base_seeds_of
 from trainer import Prepared
+from trainer.process import ProcessTrainer
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class Work:
     objective: Objective
     records: Records
     watcher: Watcher
+    trainer: ProcessTrainer
     prepared: Prepared
     pinned: Mapping[str, str]
     notes: Sequence[str]
@@ -50,22 +61,26 @@ class Work:
 
 @contextmanager
 def open_work(
-    config: EvolveConfig, paths: RunPaths, watcher: Watcher, sources: Sequence[Source] = ()
+    config: EvolveConfig, paths: RunPaths, watcher: Watcher, sources: Sequence[Source] = (), *, joining: bool = False
 ) -> Iterator[Work]:
     """Open the study of a complete configuration, or create it, and take over what earlier `sources` have to offer.
 
-    Raises what `evolve.engine.evolve` does.
+    `joining` is a worker of a study that is there: it shares the run folder with whoever runs the study, and its own
+    storage is not its alone. Raises what `evolve.engine.evolve` does.
     """
     goals = Goals.parse(config.objective)
-    space = space_of(config)
+    if slots := slots_of(config):
+        config = replace(config, device=slots[0].device)  # what is prepared here, and raced
+    there = open_storage(config.storage or sqlite_url(paths.database)) if joining else None
+    space, pinned = (space_of(config), {}) if there is None else space_there(config, there)
     as_options = option_hyps(space, config.trainer)
     _, base = settle(space.defaults(), config.train_options(), as_options)
     config = replace(config, model=base.model, imgsz=base.imgsz)
     fitness = Fitness.parse(config.fitness)
     trainer = process_trainer(config, paths.worker_log)
     with (
-        sole_use(paths),
-        Interrupts() as interrupts,
+        nullcontext() if joining else sole_use(paths),
+        Interrupts(watcher.leaving) as interrupts,
         closing(trainer),
         storage_errors(config.storage or str(paths.database)),
     ):
@@ -75,17 +90,19 @@ def open_work(
         for variant in variants(space, options, as_options):  # at last the base's
             prepared = trainer.prepare(variant)
         goals.check_told(prepared.costs, config.trainer)
-        storage = storage_of(config, paths, space)
-        pinned = without_effect(config, storage, space, prepared)
-        space = pin(space, pinned)
+        storage = there or storage_of(config, paths, space)
+        if not joining:
+            pinned = without_effect(config, storage, space, prepared)
+            space = pin(space, pinned)
         offers = [offer_of(source, space, config.trainer) for source in sources]
-        study = open_resumable(config, storage, space, identity_of(config, space, fitness, prepared, pinned))
+        identity = identity_of(config, space, fitness, prepared, pinned)
+        study = open_resumable(config, storage, space, identity, joining=joining)
         taken = [take_over(study, offer, space, config.trainer) for offer in offers]
         config = replace(config, base_seeds=base_seeds_of(study))
         records = Records(study, space, config, paths, watcher, pinned)
         objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts, goals, as_options)
         notes = (*taken, *goals.tell(prepared.costs, config.sampler))
-        yield Work(config, paths, space, study, objective, records, watcher, prepared, pinned, notes)
+        yield Work(config, paths, space, study, objective, records, watcher, trainer, prepared, pinned, notes)
 
 
 def ended(work: Work, standing: Standing, reason: str, no_race: str = "") -> Ended:

@@ -15,6 +15,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Literal
@@ -56,6 +57,7 @@ KNOWN = (
     "known"  # where the result was taken over from, in words: nothing was trained here, and the trial counts nowhere
 )
 SOURCE = "source"  # where the queued hyp was taken from, in words
+SURPLUS = "surplus"  # True: asked for when there was nothing left to do; nothing was trained, and it counts nowhere
 
 # system attribute of a trial
 DRAWN = "fixed_params"  # the params that it will have: Optuna's own name, for what is queued
@@ -67,6 +69,8 @@ NOISE = "noise"  # {sd, degrees}: the noise floor as it is now, for people; code
 
 INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
 
+DIED = "the process that trained it ended"  # why a trial was lost that nobody has given up
+RETRIES = 3  # of a hyp whose trial was lost; then it is the hyp that its process does not survive
 GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
 SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created
 SHOWN_DIFFERENCES = 6
@@ -83,6 +87,7 @@ def open_study(
     base_seeds: int = 1,
     goals: Mapping[str, Direction] = ONE_GOAL,
     exclusive: bool = False,
+    retries: int = RETRIES,
 ) -> Study:
     """Create the study, or resume it where it stopped; `storage` is a URL or what `open_storage` returned.
 
@@ -93,7 +98,8 @@ def open_study(
 
     `exclusive`: the caller knows that nobody else works on this study, for instance because it holds a lock on the
     folder in which the study's storage lies. Then every trial still RUNNING is lost, but for those of a living process
-    of this host. Without it, trials of other hosts are left alone, and those of nobody get a minute's grace.
+    of this host. Without it, trials of other hosts are left alone, and those of nobody get a minute's grace. `retries`
+    is how often a hyp is queued again whose trial was lost.
 
     Raises StudyError if the study differs in identity or goals, was not made here, or its storage fails; SpaceError
     for a base outside its bounds.
@@ -107,7 +113,7 @@ def open_study(
         if IDENTITY not in study.user_attrs:
             _set_up(study, asked, base, queued, base_seeds, goals)
         _check_same(study, asked, goals)
-        requeue_lost(study, exclusive=exclusive)
+        requeue_lost(study, exclusive=exclusive, retries=retries)
     return study
 
 
@@ -134,7 +140,7 @@ def hyp_of(trial: FrozenTrial) -> dict[str, Value]:
 
 def counts(trial: FrozenTrial) -> bool:
     """Whether the trial has finished here (COMPLETE, PRUNED or FAIL) and was not lost."""
-    return trial.state.is_finished() and not is_lost(trial) and not is_known(trial)
+    return trial.state.is_finished() and not (is_lost(trial) or is_known(trial) or is_surplus(trial))
 
 
 def is_lost(trial: FrozenTrial) -> bool:
@@ -145,6 +151,11 @@ def is_lost(trial: FrozenTrial) -> bool:
 def is_known(trial: FrozenTrial) -> bool:
     """Whether its result was taken over from an earlier study."""
     return KNOWN in trial.user_attrs
+
+
+def is_surplus(trial: FrozenTrial) -> bool:
+    """Whether two workers asked for the last generation at once, and this trial is the other one's."""
+    return SURPLUS in trial.user_attrs
 
 
 def finished(study: Study) -> int:
@@ -164,16 +175,16 @@ def base_seeds_of(study: Study) -> int:
 def generations(trials: Sequence[FrozenTrial]) -> list[int]:
     """The generation of each trial; `trials` are all of a study from number 0 on.
 
-    A trial's generation is its number minus the number of retries and known trials before it; a retry has that of the
-    trial it retries. So every generation is had by one trial that was trained here and is not lost, and what happens
-    later changes none. (A known trial has that of the next one to be trained, which says nothing.)
+    A trial's generation is its number minus the number of retries, known and surplus trials before it; a retry has that
+    of the trial it retries. So every generation is had by one trial that was trained here and is not lost, and what
+    happens later changes none. (A known trial has that of the next one to be trained, which says nothing.)
     """
     found: list[int] = []
     aside = 0
     for trial in trials:
         retried = trial.user_attrs.get(RETRY_OF)
         found.append(trial.number - aside if retried is None else found[retried])
-        aside += retried is not None or is_known(trial)
+        aside += retried is not None or is_known(trial) or is_surplus(trial)
     return found
 
 
@@ -182,32 +193,91 @@ def generation_of(study: Study, trial: Trial | FrozenTrial) -> int:
     return generations([*trials_of(study)[: trial.number], _frozen(trial)])[-1]
 
 
+def ask_within(study: Study, generations: int) -> Trial | None:
+    """The next trial of a study of so many generations, claimed by this process; None while there is none to be had.
+
+    Then all generations are done or under way elsewhere; a trial that gets lost there may still be had later. Any
+    number of processes may ask at once, and no generation is had by two trials: trial numbers, which the storage gives
+    out one by one, decide. What is queued comes first, in the order of generations, so that a hyp that was lost is the
+    next to be trained. Optuna's own `ask` knows neither an end nor this order.
+    """
+    trials = trials_of(study)
+    while waiting := _queued(trials, generations):
+        for trial in waiting:
+            if _take(study, trial):
+                return _claimed(study, trial._trial_id)
+        trials = trials_of(study)  # others were quicker
+    if sum(not (is_lost(trial) or is_known(trial) or is_surplus(trial)) for trial in trials) >= generations:
+        return None
+    trial_id = study._storage.create_new_trial(study._study_id)
+    created = study._storage.get_trial(trial_id)
+    if generation_of(study, created) < generations:
+        return _claimed(study, trial_id)
+    study._storage.set_trial_user_attr(trial_id, SURPLUS, True)
+    study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    return None
+
+
 def claim(trial: Trial) -> None:
     """Note that this process works on the trial: when the process dies, the trial is lost."""
     trial.set_user_attr(WORKER, this_worker())
 
 
 def abandon(study: Study, trial: Trial | FrozenTrial, reason: str) -> None:
-    """Give up a running trial that is to be done again from its start; one that has finished stays as it is."""
+    """Give up a running trial that is to be done again; one that has finished stays as it is.
+
+    Whoever gives up has not died of it, so that this does not count among its retries.
+    """
     _lose(study, trials_of(study)[trial.number], reason)
 
 
-def requeue_lost(study: Study, *, exclusive: bool = False) -> list[int]:
+def requeue_lost(
+    study: Study, *, exclusive: bool = False, silent: Sequence[FrozenTrial] = (), retries: int = RETRIES
+) -> list[int]:
     """Mark the trials of dead workers as lost and queue their hyps again; returns their numbers.
 
     Any process may die within this, too. A trial is marked first, which only one process can do, then queued; one that
-    was marked but not queued is found by having no retry. `exclusive` is explained at `open_study`.
+    was marked but not queued is found by having no retry. `exclusive` is explained at `open_study`; `silent` are trials
+    of which a `studies.lease.Listener` has heard nothing: lost, unless they are those of a living process of this host.
+    A hyp that has been lost more than `retries` times is not queued again: its last trial has failed.
     """
     trials = trials_of(study)
-    orphans = [trial for trial in trials if trial.state == TrialState.RUNNING and _is_orphan(trial, exclusive)]
+    mute = {trial.number for trial in silent}
+    running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+    orphans = [trial for trial in running if _is_orphan(trial, exclusive, trial.number in mute)]
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     forgotten = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
     for trial in forgotten:
         if exclusive or _age_s(trial.datetime_complete) > GRACE_S:
             _queue_again(study, trial)
     for trial in orphans:
-        _lose(study, trial, "the process that trained it ended")
+        deaths = 1 + _deaths(trials, trial)
+        if deaths <= retries:
+            _lose(study, trial, DIED)
+        else:
+            _fail(study, trial, f"the process that trained it ended, {deaths} times in all")
     return [trial.number for trial in orphans]
+
+
+def _queued(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
+    """The waiting trials of the first `most` generations, in the order of these."""
+    found = generations(trials)
+    waiting = (trial for trial in trials if trial.state == TrialState.WAITING and found[trial.number] < most)
+    return sorted(waiting, key=lambda trial: found[trial.number])
+
+
+def _take(study: Study, trial: FrozenTrial) -> bool:
+    """Whether this process is the one that has taken a waiting trial from the queue."""
+    try:
+        return study._storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+    except UpdateFinishedTrialError:
+        return False
+
+
+def _claimed(study: Study, trial_id: int) -> Trial:
+    study._storage.set_trial_user_attr(trial_id, WORKER, this_worker())  # before the sampler has a second to think
+    study._thread_local.cached_all_trials = None
+    return Trial(study, trial_id)
 
 
 def _evolving(base: Hyp, identity: Mapping[str, Any]) -> dict[str, Value]:
@@ -304,13 +374,30 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _is_orphan(trial: FrozenTrial, exclusive: bool) -> bool:
+def _is_orphan(trial: FrozenTrial, exclusive: bool, silent: bool) -> bool:
     worker, me = trial.user_attrs.get(WORKER), this_worker()
     if worker is None:  # it died between asking for the trial and claiming it, or is about to claim it
-        return exclusive or _age_s(trial.datetime_start) > GRACE_S
-    if worker == me or worker["host"] != me["host"]:
+        return exclusive or silent or _age_s(trial.datetime_start) > GRACE_S
+    if worker["host"] != me["host"]:
+        return exclusive or silent
+    if worker == me:
         return exclusive
     return not is_alive(worker)
+
+
+def _deaths(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    """How often the process that trained the trial's hyp has ended before."""
+    count = 0
+    while (before := trial.user_attrs.get(RETRY_OF)) is not None:
+        trial = trials[before]
+        count += trial.user_attrs.get(LOST) == DIED
+    return count
+
+
+def _fail(study: Study, trial: FrozenTrial, reason: str) -> None:
+    with suppress(UpdateFinishedTrialError):
+        study._storage.set_trial_user_attr(trial._trial_id, FAILURE, reason)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def _lose(study: Study, trial: FrozenTrial, reason: str) -> None:

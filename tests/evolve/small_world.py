@@ -23,7 +23,7 @@ momentum: {low: 0.0, high: 0.95, default: 0.5}
 weight_decay: {low: 0.0, high: 0.01, default: 0.0}
 """
 FAULTS = """\
-fault: {choices: ["", "sleep", "NaN", "SIGKILL", "TrainerError"], default: ""}
+fault: {choices: ["", "sleep", "nap", "NaN", "SIGKILL", "TrainerError"], default: ""}
 fault_epoch: {low: 1, high: 9, step: 1, default: 1, gain: 0}
 """
 LIMITED = """\
@@ -102,4 +102,6 @@ def is_running(pid: int) -> bool:
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The processes that one has started, from whichever of its threads."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]

@@ -20,8 +20,35 @@ def start_and_fall_asleep(world):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_study_ends_cleanly_and_its_hyp_is_queued_again(faulty, number):
+def test_the_first_signal_lets_the_epoch_be_finished_and_told(faulty, number):
+    process = faulty.start("--set", "fault=nap", "--set", "fault_epoch=3", "--epochs", "5")
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (INTERRUPTED, "")
+    assert "leaving after this epoch; Ctrl-C again leaves at once" in output
+    assert "interrupted; the same command goes on from here" in output
+    lost = faulty.trials()[0]
+    assert (lost.state.name, sorted(lost.intermediate_values)) == ("FAIL", [1, 2, 3])
+    assert "KeyboardInterrupt" in lost.user_attrs["lost"]
+
+
+def test_a_signal_in_the_last_epoch_lets_the_trial_end(faulty):
+    process = faulty.start("--set", "fault=nap", "--set", "fault_epoch=5", "--epochs", "5")
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == INTERRUPTED
+    assert faulty.trials()[0].state.name == "COMPLETE"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_a_study_at_once_and_its_hyp_is_queued_again(faulty, number):
     process, child = start_and_fall_asleep(faulty)
+    process.send_signal(number)
+    assert wait_for(process.stdout.readline) and wait_for(
+        lambda: "leaving after this epoch" in process.stdout.readline()
+    )
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (INTERRUPTED, "")

@@ -127,6 +127,9 @@ def break_down(fault: str, job: TrainJob) -> None:
         case "sleep":
             (job.workdir / "asleep").touch()
             time.sleep(600)
+        case "nap":  # of a second
+            (job.workdir / "asleep").touch()
+            time.sleep(1)
         case "sleep with the lock held":  # no other Python thread can run meanwhile
             (job.workdir / "asleep").touch()
             ctypes.PyDLL(None).sleep(600)

@@ -1,0 +1,127 @@
+"""A worker of a study: it asks for a trial, trains it and tells how it ended, until there is nothing left to do."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from optuna import Trial
+from optuna.exceptions import UpdateFinishedTrialError
+
+from evolve.budget import Budget, Stop
+from evolve.outcomes import stale_of, tell
+from evolve.standing import Standing
+from evolve.work import Work
+from studies import (
+    StudyError,
+    abandon,
+    best_front_of,
+    finished,
+    generation_of,
+    make_durable,
+    storage_errors,
+    suggest,
+    trials_of,
+)
+from studies.calls import heard
+from studies.lease import Listener, Pulse
+from studies.study import ask_within, requeue_lost
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 0.5  # between two looks whether there is something to do
+
+
+def run_trials(work: Work, stop: Callable[[], Stop | None], *, told: Callable[[], object], run: str = "") -> Stop:
+    """Ask, train and tell until `stop` gives a reason.
+
+    `told` is called after every trial that was told, and from time to time while all that is left is under way
+    elsewhere. `run` is whose worker this is: it leaves when that is called. Then, and at a signal, KeyboardInterrupt
+    passes through, and the hyp of the trial that was running is queued again.
+    """
+    listener = Listener()
+    with Pulse(work.study, also=lambda: heed(work, run)) as pulse:
+        while (reason := stop()) is None:
+            if not run_trial(work, pulse, listener, told):
+                work.objective.interrupts.check()
+                time.sleep(PAUSE_S)
+                told()
+    return reason
+
+
+def run_trial(work: Work, pulse: Pulse, listener: Listener, told: Callable[[], object]) -> bool:
+    """Ask, train, tell; False where there is nothing to be had. Whatever interrupts that, the hyp is queued again."""
+    trial: Trial | None = None
+    study, objective, interrupts = work.study, work.objective, work.objective.interrupts
+    try:
+        with interrupts.patient():
+            with interrupts.held():
+                trial = next_trial(work, listener)
+                if trial is None:
+                    return False
+                pulse.of(trial._trial_id)
+                hyp = suggest(trial, work.space)
+                seed = objective.options.seed + generation_of(study, trial)
+                work.watcher.started(trial.number)
+            outcome = objective(trial, hyp, seed)
+            if outcome.state == "failed":
+                interrupts.check()  # it may have failed because we leave
+            with interrupts.held():
+                tell(study, trial, outcome, seed)
+                make_durable(study)  # before any file tells of it
+                told()
+    except UpdateFinishedTrialError:
+        assert trial is not None
+        logger.warning("trial %d was silent for so long that its hyp was given to another worker", trial.number)
+    except BaseException as error:
+        if trial is not None:
+            with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
+                abandon(study, trial, f"{type(error).__name__} in the process that ran it")
+        raise
+    finally:
+        pulse.of(None)
+    return True
+
+
+def next_trial(work: Work, listener: Listener) -> Trial | None:
+    """A trial to train, after the hyps of lost ones were queued again."""
+    config = work.config
+    silent = listener.silent(trials_of(work.study))
+    requeue_lost(work.study, silent=silent, retries=config.retries)
+    return ask_within(work.study, config.generations)
+
+
+def until_over(work: Work, run: str = "") -> Callable[[], Stop | None]:
+    """When a worker has nothing more to do: as far as it can tell by itself, or because it was called to leave."""
+    config, study = work.config, work.study
+    budget = Budget(config.generations, config.max_failures, None, config.patience, config.target)
+
+    def stop() -> Stop | None:
+        if (said := heard(study, run)) is not None:
+            return Stop(said.reason, said.reached)
+        best = next(iter(best_front_of(study, work.space)), None) if config.target is not None else None
+        stale = stale_of(study) if config.patience is not None else 0
+        return budget.stop(Standing(complete=finished(study), best=best, stale=stale))
+
+    return stop
+
+
+def heed(work: Work, run: str) -> None:
+    """Do what is called to the workers of this run; called by the pulse, every second."""
+    with suppress(Exception):  # the database is away: whoever trains meets that, too
+        said = heard(work.study, run)
+        if said is not None and said.how != "trial":
+            work.objective.interrupts.leave()
+            if said.how == "now":
+                end_training(work)
+
+
+def end_training(work: Work) -> None:
+    """Kill the training that is under way, from whatever thread: it will be told as interrupted."""
+    if (pid := work.trainer.pid) is not None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)

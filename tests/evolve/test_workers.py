@@ -1,0 +1,154 @@
+"""Several workers on one study: as many generations as were asked for, whoever dies, and nobody stays behind."""
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+from small_world import World, children_of, is_running, wait_for
+
+from evolve.cli import INTERRUPTED
+from search_spaces import load_hyp
+from studies.study import counts, generations
+
+JOBS = ("--jobs", "2")
+
+
+def descendants(pid):
+    """The processes below one, however deep; those that have just ended are left out."""
+    found = []
+    for child in children_of(pid):
+        found.append(child)
+        try:
+            found += descendants(child)
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def trained(world, study="points"):
+    """The trials that count, by generation."""
+    trials = world.trials(study)
+    found = dict(zip(range(len(trials)), generations(trials), strict=True))
+    return {found[trial.number]: trial for trial in trials if counts(trial)}
+
+
+def test_workers_share_the_generations_and_the_best_is_on_disk(world: World):
+    result = world.run(*JOBS, "--generations", "12")
+    assert result.exit_code == 0, result.output
+    done = trained(world)
+    assert sorted(done) == list(range(12))
+    assert len({trial.user_attrs["worker"]["pid"] for trial in done.values()}) == 2
+    assert os.getpid() not in {trial.user_attrs["worker"]["pid"] for trial in done.values()}
+    best = max((t for t in done.values() if t.value is not None), key=lambda t: t.value)
+    assert "12 of 12 generations are done" in result.output
+    assert load_hyp(world.run_folder / "best" / "hyp.yaml")
+    assert f"best {best.value:.4f}" in result.output
+    assert len((world.run_folder / "evolve.csv").read_text().splitlines()) == 13
+    seeds = [done[generation].user_attrs["seed"] for generation in sorted(done)]
+    assert seeds == list(range(12))
+
+
+def test_no_hyp_is_trained_twice_by_two_workers(world: World):
+    assert world.run(*JOBS, "--generations", "16", "--base-seeds", "1").exit_code == 0
+    hyps = Counter(tuple(sorted(trial.params.items())) for trial in trained(world).values())
+    assert set(hyps.values()) == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_dies_costs_nothing_but_time(faulty: World, number):
+    process = faulty.start(*JOBS, "--epochs", "5", "--generations", "8", "--set", "fault=nap", "--set", "fault_epoch=2")
+    asleep = wait_for(lambda: list(faulty.run_folder.glob("trials/*/asleep")) or process.poll())
+    assert asleep, process.communicate()
+    running = [trial for trial in faulty.trials() if trial.state.name == "RUNNING" and "worker" in trial.user_attrs]
+    os.kill(running[0].user_attrs["worker"]["pid"], number)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output + errors
+    assert "new ones go on" in output
+    assert sorted(trained(faulty)) == list(range(8))
+    assert any("retry_of" in trial.user_attrs for trial in faulty.trials())
+
+
+def test_workers_and_their_trainings_end_with_a_parent_that_is_killed(faulty: World):
+    process = faulty.start(*JOBS, "--epochs", "5", "--set", "fault=sleep", "--set", "fault_epoch=2")
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll())
+    below = descendants(process.pid)
+    assert len(below) >= 4, "two workers and their two trainings"
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(is_running, below)), timeout_s=10)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_finish_their_epochs_when_their_parent_is_asked_to_leave(faulty: World, number):
+    process = faulty.start(*JOBS, "--epochs", "5", "--set", "fault=nap", "--set", "fault_epoch=3")
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll())
+    below = descendants(process.pid)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (INTERRUPTED, "")
+    assert "leaving after this epoch" in output
+    lost = [trial for trial in faulty.trials() if "lost" in trial.user_attrs]
+    assert {tuple(sorted(trial.intermediate_values)) for trial in lost} <= {(1, 2, 3), (1, 2, 3, 4)}
+    wait_for(lambda: not any(map(is_running, below)), timeout_s=10)
+    assert not [trial for trial in faulty.trials() if trial.state.name == "RUNNING"]
+
+
+def test_a_second_ctrl_c_ends_all_workers_at_once(faulty: World):
+    process = faulty.start(*JOBS, "--epochs", "5", "--set", "fault=sleep", "--set", "fault_epoch=2")
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll())
+    below = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: "leaving after this epoch" in process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=40)
+    assert process.returncode == INTERRUPTED
+    wait_for(lambda: not any(map(is_running, below)), timeout_s=10)
+    states = Counter(trial.state.name for trial in faulty.trials() if "retry_of" in trial.user_attrs)
+    assert states == {"WAITING": 2}
+
+
+# workers that join
+
+
+def storage_of(world):
+    return f"sqlite:///{world.folder}/shared.db"
+
+
+def join(world, *arguments):
+    return world.start_command("worker", "--storage", storage_of(world), "--study", "points", *arguments)
+
+
+def test_workers_join_a_study_that_nobody_else_trains_for(faulty: World):
+    world, nap = faulty, ("--set", "fault=nap", "--set", "fault_epoch=2")  # long enough for both to come
+    parent = world.start("--storage", storage_of(world), "--jobs", "0", "--epochs", "3", "--generations", "8", *nap)
+    first, second = join(world, "--wait", "30s"), join(world, "--wait", "30s", "--runs", "elsewhere")
+    output, errors = parent.communicate(timeout=90)
+    assert parent.returncode == 0, output + errors
+    for worker in (first, second):
+        said, errors = worker.communicate(timeout=30)
+        assert (worker.returncode, errors) == (0, ""), said
+    import optuna
+
+    trials = optuna.load_study(study_name="points", storage=storage_of(world)).get_trials(deepcopy=False)
+    done = {trial.user_attrs["worker"]["pid"] for trial in trials if counts(trial)}
+    assert done == {first.pid, second.pid}
+    assert [generations(trials)[trial.number] for trial in trials if counts(trial)] == list(range(8))
+    assert output.count("generation ") == 8
+    assert load_hyp(world.run_folder / "best" / "hyp.yaml")
+    assert list((world.folder / "elsewhere" / "points" / "trials").iterdir())
+
+
+def test_a_study_that_is_not_there_is_one_sentence(world: World):
+    result = world.evolve("worker", "--storage", storage_of(world), "--study", "nothing")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "evolve: error: there is no study 'nothing' in this storage: `evolve run` makes it, --wait waits for it\n"
+    )
+
+
+def test_a_worker_with_other_data_is_refused(world: World):
+    assert world.run("--storage", storage_of(world)).exit_code == 0
+    result = world.evolve("worker", "--storage", storage_of(world), "--study", "points", "--data", "lines")
+    assert result.exit_code == 2
+    assert "the only data here is 'points', got 'lines'" in result.stderr
