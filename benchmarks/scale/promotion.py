@@ -4,7 +4,7 @@ A rule that stops ends a trial for good. A rule that promotes keeps a checkpoint
 stands when a slot is free and it ranks. `asha` compares at rungs (Li et al., "A System for Massively Parallel
 Hyperparameter Tuning", MLSys 2020); the number behind it is eta. Promoting, every trial pauses at every rung; before a
 new one is begun, the highest rung is looked for of whose best 1/eta one has not gone on. `evolve` is our own rule;
-promoting, what it has stopped goes on once it would no longer stop it.
+promoting, one of the last that it has stopped goes on once it would no longer stop it.
 
 Proposals on LCBench's learning curves (with the noise of `search.together`) are those of a sampler. To this a paused
 trial is as a pruned one until it goes on, then as if it had never paused, which is more than Optuna could give. On
@@ -48,6 +48,7 @@ AT = (10, 30, 60)  # full trainings
 SAMPLERS = {"modern": OURS["modern"], "random": RIVALS["random"]}
 WINDOW = 3  # epochs whose mean counts at a rung, as AshaPruner has it
 CURVES = 600  # at most, of a TaskSet table
+RECONSIDERED = 25  # of those that `evolve` has stopped, the last: it only ever gets harder to please
 
 
 @dataclass(eq=False)
@@ -118,9 +119,9 @@ def _best_of_rung(
 def _reconsider(
     pruner: BasePruner, study: Study, _trainings: Sequence[Training], paused: Sequence[Training]
 ) -> Training | None:
-    """The furthest of those that the pruner would not stop now, the best of equals."""
+    """The furthest of the last that the pruner would not stop now, the best of equals."""
     trials = trials_of(study)
-    for one in sorted(paused, key=lambda one: (-one.epoch, -one.at(one.epoch))):
+    for one in sorted(paused[-RECONSIDERED:], key=lambda one: (-one.epoch, -one.at(one.epoch))):
         if not pruner.prune(study, trials[one.trial.number]):
             return one
     return None
