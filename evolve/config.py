@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ import yaml
 
 from evolve.budget import seconds_of
 from search_spaces import Value
+from search_spaces.files import BoundedLoader
 from search_spaces.space import did_you_mean as near
+from search_spaces.space import shown
 from trainer import TrainOptions
 
 MASK = "***"
@@ -160,8 +163,10 @@ def read_settings(path: Path, types: Mapping[str, Any]) -> dict[str, Any]:
 def parse_settings(text: str, types: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The same of YAML that lies there."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, Loader=BoundedLoader)
+    except RecursionError as error:
+        raise ConfigError(f"{where} is not YAML: it is nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: `budget: 2024-13-45` as a date
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
@@ -169,7 +174,7 @@ def parse_settings(text: str, types: Mapping[str, Any], where: str) -> dict[str,
         raise ConfigError(f"{where} is not a configuration: expected 'key: value' lines, got {_described(content)}")
     for key in content:
         if key not in types:
-            raise ConfigError(f"unknown key '{key}' in {where}{did_you_mean(str(key), types)}")
+            raise ConfigError(f"unknown key {shown(key)} in {where}{did_you_mean(str(key), types)}")
     return {key: _typed(_as_text(key, value), types[key], f"{key} in {where}") for key, value in content.items()}
 
 
@@ -281,7 +286,7 @@ def _name_of(kind: Any) -> str:
 
 
 def _described(value: object) -> str:
-    return "nothing" if value is None else f"{value!r}"
+    return "nothing" if value is None else shown(value)
 
 
 def _plain(value: object) -> object:
@@ -294,7 +299,7 @@ def _absolute(name: str) -> str:
     """The absolute path of what names a file; a bare name ('digits') and a path with nothing there stay as they are."""
     if Path(name).name == name and not Path(name).suffix:
         return name
-    return str(Path(name).absolute()) if Path(name).exists() else name
+    return str(Path(name).absolute()) if os.path.exists(name) else name
 
 
 def _name_after(data: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from studies import trials_of
 from studies.study import BASE, Direction, counts, hyp_of
 
 MOST_SHOWN = 3
+MOST_BYTES = 2**30  # of a table
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,13 @@ def _seconds(path: Path, fitness: Mapping[int, float]) -> dict[int, float]:
 
 def _read_npz(path: Path) -> list[Curve]:
     try:
-        with np.load(path, allow_pickle=False) as content:
-            table = content["valid_loss"].astype(float)
-    except (ValueError, KeyError, OSError) as error:
+        with zipfile.ZipFile(path) as archive, archive.open("valid_loss.npy") as file:
+            if (size := archive.getinfo(file.name).file_size) > MOST_BYTES:
+                raise ConfigError(f"{path}: 'valid_loss' unpacks to {size} bytes; expected {MOST_BYTES} at most")
+            table = np.lib.format.read_array(file, allow_pickle=False).astype(float)
+    except ConfigError:
+        raise
+    except Exception as error:  # zip, its compressions and numpy raise nearly anything on damaged files
         raise ConfigError(f"{path} has no table 'valid_loss' as TaskSet's files do: {error}") from error
     if table.ndim != 2 or not table.size:
         raise ConfigError(f"{path}: 'valid_loss' has the shape {table.shape}; expected [curves, epochs]")
@@ -120,7 +126,7 @@ def _read_jsonl(path: Path) -> list[Curve]:
                 row = json.loads(line)
                 fitness = [float(value) for value in row["fitness"]]
                 seconds = [float(value) for value in row.get("seconds", ())]
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
                 raise _not_a_curve(path, at, '{"fitness": [0.1, 0.2, ...]}', line) from None
             if seconds and len(seconds) != len(fitness):
                 raise ConfigError(f"{path}, line {at}: {len(fitness)} fitnesses, but {len(seconds)} seconds")

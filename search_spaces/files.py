@@ -6,6 +6,7 @@ nothing to evolve.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -14,16 +15,62 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
-from search_spaces.space import Hyp, Space, SpaceError, Value, did_you_mean, read_value
+from search_spaces.space import Hyp, Space, SpaceError, Value, did_you_mean, read_value, shown
+
+MOST_VALUES = 1_000_000
+MOST_DIGITS = 1000
 
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _SCALAR_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("bool", "int", "float", "str")}
 
 
-class _Loader(yaml.SafeLoader):
-    """Reads what `yaml.safe_load` reads, and 1e-5 as the number that YAML 1.2 sees in it."""
+class BoundedLoader(yaml.SafeLoader):
+    """Reads what `yaml.safe_load` reads, unless that would be MOST_VALUES or a number of MOST_DIGITS.
+
+    A file of a few lines can hold aliases of aliases of aliases, which unfold into more than any memory holds.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and (size := _unfolded(node, {})) > MOST_VALUES:
+            what = f"unfold into more than {MOST_VALUES} values" if math.isfinite(size) else "lead into themselves"
+            raise ComposerError(None, None, f"found aliases that {what}", node.start_mark)
+        return node
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
+        try:  # "\ud83d\ude00", as JSON writes what is beyond 16 bit
+            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise ComposerError(None, None, "found half of a surrogate pair", node.start_mark) from None
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > MOST_DIGITS:
+            raise ConstructorError(None, None, f"found a number of {len(node.value)} characters", node.start_mark)
+        return super().construct_yaml_int(node)
+
+
+BoundedLoader.add_constructor("tag:yaml.org,2002:int", BoundedLoader.construct_yaml_int)
+
+
+def _unfolded(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
+    """How many values a node is with its aliases written out."""
+    if node not in known:
+        known[node] = math.inf  # while it is being counted: what holds itself has no end
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            children = itertools.chain.from_iterable(children)
+        known[node] = 1 + sum(_unfolded(child, known) for child in children)
+    return known[node]
+
+
+class _Loader(BoundedLoader):
+    """Reads 1e-5 as the number that YAML 1.2 sees in it, too."""
 
 
 class _Dumper(yaml.SafeDumper):
@@ -89,11 +136,11 @@ def read_scalar(text: str) -> Value:
     """The value that `text` spells in a hyp file: '0.1' and '1e-5' numbers, 'true' a bool, 'AdamW' text."""
     try:
         node = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         node = None
     if not isinstance(node, yaml.ScalarNode):
-        raise SpaceError(f"{text!r} is not a value: give a number, text, true or false")
-    return read_value(repr(text), _scalar(node))
+        raise SpaceError(f"{shown(text)} is not a value: give a number, text, true or false")
+    return read_value(shown(text), _scalar(node))
 
 
 def _read_text(path: Path) -> str:
@@ -168,7 +215,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return node.value
     try:
         return _Loader("").construct_object(node)
-    except (ValueError, LookupError):  # a tag that its text does not honour: !!int x
+    except (ValueError, LookupError, ConstructorError):  # a tag that its text does not honour: !!int x
         return None
 
 
@@ -176,7 +223,9 @@ def _comments(nodes: dict[str, yaml.Node], text: str) -> dict[str, str]:
     """The comment behind each entry, on the line where the entry ends."""
     found = {}
     for key, node in nodes.items():
-        rest = text[node.end_mark.index :].split("\n", 1)[0].strip()
+        end = node.end_mark.index
+        line_end = text.find("\n", end)
+        rest = text[end : line_end if line_end >= 0 else None].strip()
         if rest.startswith("#"):
             found[key] = rest.lstrip("# ")
     return found
@@ -187,7 +236,7 @@ def _described(node: yaml.Node) -> str:
         return "a list"
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
-    return repr(node.value) if node.value else "nothing"
+    return shown(node.value) if node.value else "nothing"
 
 
 def _one_line(error: Exception) -> str:

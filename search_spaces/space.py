@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+import reprlib
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -48,9 +49,9 @@ class Param:
 
     def __post_init__(self) -> None:
         if not isinstance(self.log, bool):
-            raise SpaceError(f"{self.name}: log must be true or false, got {self.log!r}")
+            raise SpaceError(f"{self.name}: log must be true or false, got {shown(self.log)}")
         if not isinstance(self.needs, str):
-            raise SpaceError(f"{self.name}: needs must be the name of a hyp, got {self.needs!r}")
+            raise SpaceError(f"{self.name}: needs must be the name of a hyp, got {shown(self.needs)}")
         self._set("gain", float(_number(f"{self.name}: gain", self.gain)))
         if self.gain < 0:
             raise SpaceError(f"{self.name}: gain {self.gain} is negative; 0 pins a hyp, 1 is the usual")
@@ -70,9 +71,8 @@ class Param:
         if self.log:
             raise SpaceError(f"{self.name}: log does not go with choices")
         choices = tuple(read_value(f"{self.name}: choice", choice) for choice in self.choices)
-        for i, choice in enumerate(choices):
-            if choice in choices[:i]:
-                raise SpaceError(f"{self.name}: choice {choice!r} stands there twice")
+        if (again := _repeated(choices)) is not None:
+            raise SpaceError(f"{self.name}: choice {shown(again)} stands there twice")
         self._set("choices", choices)
 
     def _settle_bounds(self) -> None:
@@ -201,7 +201,8 @@ class Param:
         number = as_number(value)  # '1e-5' given for the choice 0.00001
         if number is not None and isinstance(value, str):
             return self._checked_choice(label, number)
-        one_of = ", ".join(map(str, self.choices))
+        first = (str(choice)[:60] for choice in self.choices[:12])
+        one_of = ", ".join([*first, *(["..."] if len(self.choices) > 12 else [])])
         raise SpaceError(f"{_joined(label, value)} is not one of {one_of}{did_you_mean(value, self.choices)}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -232,7 +233,7 @@ class Param:
             raise SpaceError(f"{name}: default is missing; a hyp that evolves has low, high and default")
         choices = fields.get("choices", ())
         if "choices" in fields and not (isinstance(choices, list | tuple) and choices):
-            raise SpaceError(f"{name}: choices must be a list of values, got {choices!r}")
+            raise SpaceError(f"{name}: choices must be a list of values, got {shown(choices)}")
         return cls(name, comment=comment, **{**fields, "choices": tuple(choices)})
 
 
@@ -253,13 +254,13 @@ class Space:
         object.__setattr__(self, "params", tuple(self.params))
         object.__setattr__(self, "fixed", MappingProxyType(fixed))
         names = [*self.names, *fixed]
-        for i, name in enumerate(names):
-            if name in names[:i]:
-                raise SpaceError(f"{name} stands twice in space {self.name!r}")
+        if (again := _repeated(names)) is not None:
+            raise SpaceError(f"{again} stands twice in space {self.name!r}")
+        known = set(names)
         for param in self.params:
             if param.needs == param.name:
                 raise SpaceError(f"{param.name}: needs itself; needs is the name of another hyp")
-            if param.needs and param.needs not in names:
+            if param.needs and param.needs not in known:
                 raise SpaceError(
                     f"{param.name}: needs {param.needs!r}, which is no hyp of space {self.name!r}"
                     f"{did_you_mean(param.needs, names)}"
@@ -393,7 +394,7 @@ def read_value(label: str, value: object) -> Value:
     if isinstance(value, bool | str):
         return value
     if as_number(value) is None:
-        raise SpaceError(f"{label} must be a number, text, true or false, got {_shown(value)}")
+        raise SpaceError(f"{label} must be a number, text, true or false, got {shown(value)}")
     return _number(label, value)
 
 
@@ -411,20 +412,20 @@ def did_you_mean(word: object, known: Collection[object]) -> str:
 def _number(label: str, value: object) -> float | int:
     number = as_number(value)
     if number is None:
-        raise SpaceError(f"{label} must be a number, got {_shown(value)}")
+        raise SpaceError(f"{label} must be a number, got {shown(value)}")
     try:
         finite = math.isfinite(number)
     except OverflowError:
         finite = False
     if not finite:
-        raise SpaceError(f"{label} must be finite, got {_shown(value)}")
+        raise SpaceError(f"{label} must be finite, got {shown(value)}")
     return number
 
 
 def _whole(label: str, value: object) -> int:
     number = _number(label, value)
     if number != int(number):
-        raise SpaceError(f"{label} must be a whole number, got {_shown(value)}")
+        raise SpaceError(f"{label} must be a whole number, got {shown(value)}")
     return int(number)
 
 
@@ -432,19 +433,41 @@ def _like(key: str, old: Value, new: object) -> Value:
     """A fixed hyp's new value, of the sort that the old one is: number, text or bool."""
     if isinstance(old, bool):
         if not isinstance(new, bool):
-            raise SpaceError(f"{key} must be true or false, got {_shown(new)}")
+            raise SpaceError(f"{key} must be true or false, got {shown(new)}")
         return new
     if isinstance(old, str):
         if not isinstance(new, str):
-            raise SpaceError(f"{key} must be text like {old!r}, got {_shown(new)}")
+            raise SpaceError(f"{key} must be text like {old!r}, got {shown(new)}")
         return new
     return _number(key, new)
 
 
 def _joined(label: str, value: object) -> str:
-    return f"{label} {_shown(value)}" if ":" in label else f"{label}: {_shown(value)}"
+    return f"{label} {shown(value)}" if ":" in label else f"{label}: {shown(value)}"
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def shown(value: object) -> str:
+    """`value` for a message: its repr, cut short before it is made, as a value can be of any size and depth."""
+    return _SHORT.repr(value)
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 2, 60, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        return super().repr_int(x, level) if x.bit_length() < 1000 else f"a number of {x.bit_length()} bits"
+
+
+_SHORT = _Short()
+
+
+def _repeated(items: Iterable[Hashable]) -> Hashable | None:
+    """The first item that stands there a second time; None if all differ."""
+    seen: set[Hashable] = set()
+    for item in items:
+        if item in seen:
+            return item
+        seen.add(item)
+    return None

@@ -1,1 +1,1 @@
-"""Benchmarks of a study that many workers share, in virtual time and in real processes."""
+"""Benchmarks of a study that many workers share, and of what becomes of files that nobody writes on purpose."""

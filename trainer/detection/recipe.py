@@ -84,7 +84,7 @@ def check_value(name: str, value: Value) -> float:
     if name not in HYPS:
         raise TrainerError(f"the built-in core knows no hyp '{name}'{did_you_mean(name)}")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TrainerError(f"{name}: expected a finite number, got {value!r}")
+        raise TrainerError(f"{name}: expected a finite number, got {value!r:.60}")
     low, high = LIMITS.get(name, (0.0, math.inf))
     if not low <= value <= high:
         raise TrainerError(f"{name}: {value} lies outside [{low:g}, {high:g}], where it has a meaning")

@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
@@ -81,13 +82,15 @@ def hash_files(files: Sequence[Path], folder: Path) -> list[str | OSError]:
 
     What was hashed is remembered in `folder` by path, size and times, so that a second start reads no file again.
     """
-    memo_file = folder / "hashes" / f"{_blake(str(files[0].parent).encode())}.json"
+    memo_file = folder / "hashes" / f"{_blake(os.fsencode(files[0].parent))}.json"
     memo = _read_json(memo_file) or {}
     news: dict[str, list[Any]] = {}
 
     def hashed(file: Path) -> str | OSError:
         try:
             stat = file.stat()
+            if not S_ISREG(stat.st_mode):  # a device may never end
+                return OSError(errno.EINVAL, "it is no file")
             digest = _blake(file.read_bytes())
         except OSError as error:
             return error

@@ -32,6 +32,8 @@ from trainer.detection.data.pictures import UnreadablePicture, picture_size
 from trainer.detection.data.problems import Problem
 from trainer.detection.data.spec import SPLITS, DataSpec, draw_splits
 
+MOST_PARTS = 200  # of one polygon
+MOST_COMPARED = 1000  # corners of one part
 PROBED = 200  # images of a .json that are looked for, to find the folder where all lie
 WORDS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 OTHER_TASKS = ("captions", "person_keypoints", "image_info", "panoptic", "stuff")  # of COCO's own annotation files
@@ -161,13 +163,13 @@ def image_folder(file: Path, names: Sequence[str], folders: Sequence[Path]) -> P
     for base in (file.parent, file.parent.parent):
         words = (own, *WORDS.get(split, ()))
         places += [base, *(base / word for word in words), base / "images", *(base / "images" / word for word in words)]
-    places = list(dict.fromkeys(place for place in places if place.is_dir()))
-    counts = [sum((place / name).is_file() for name in probed) for place in places]
+    places = list(dict.fromkeys(place for place in places if os.path.isdir(place)))
+    counts = [sum(os.path.isfile(place / name) for name in probed) for place in places]
     if not any(counts):
         tried = ", ".join(map(str, places[:4]))
         raise DataError(
-            f"the images of {file} are nowhere: {names[0]} lies not in {tried} (name the folder in a data.yaml, as in"
-            " images: FOLDER)"
+            f"the images of {file} are nowhere: {names[0]:.200} lies not in {tried} (name the folder in a data.yaml, as"
+            " in images: FOLDER)"
         )
     return places[counts.index(max(counts))]
 
@@ -175,12 +177,15 @@ def image_folder(file: Path, names: Sequence[str], folders: Sequence[Path]) -> P
 def join(parts: Sequence[Corners]) -> Corners:
     """One outline of several: each part is entered and left again at the two corners that lie nearest.
 
-    The bridges have no area, so that the outline covers what the parts cover, and its box is theirs.
+    The bridges have no area, so that the outline covers what the parts cover, and its box is theirs. Of longer parts
+    than MOST_COMPARED every second corner is looked at, or every third and so on.
     """
     whole = list(parts[0])
     for part in parts[1:]:
-        apart = np.subtract(np.array(whole)[:, None], np.array(part)[None])
-        i, j = divmod(int((apart**2).sum(-1).argmin()), len(part))
+        i_step, j_step = (-(-len(corners) // MOST_COMPARED) for corners in (whole, part))
+        apart = np.subtract(np.array(whole[::i_step])[:, None], np.array(part[::j_step])[None])
+        i, j = divmod(int((apart**2).sum(-1).argmin()), apart.shape[1])
+        i, j = i * i_step, j * j_step
         whole = [*whole[: i + 1], *part[j:], *part[: j + 1], *whole[i:]]
     return whole
 
@@ -262,6 +267,10 @@ def _polygon(segmentation: Any, place: str, gathering: Gathering) -> Corners | N
         return None
     parts = [_corners(part) for part in segmentation] if isinstance(segmentation, list) else []
     sound = [part for part in parts if part is not None]
+    if len(sound) > MOST_PARTS:
+        what = f"box kept without its mask: a polygon of more than {MOST_PARTS} parts"
+        gathering.problems.append(Problem(gathering.file, None, what, place))
+        return None
     if len(sound) < len(parts) or not parts:
         what = f"part of a polygon dropped: not {FEWEST_CORNERS} or more pairs of numbers"
         gathering.problems.append(Problem(gathering.file, None, what, place))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,10 +58,11 @@ def read_entries(path: Path) -> dict[str, str]:
 
 
 def _find(stated: str, bases: Sequence[Path], key: str, path: Path) -> Path:
-    found = next((base / stated for base in bases if (base / stated).exists()), None)
+    found = next((base / stated for base in bases if os.path.exists(base / stated)), None)
     if found is None:
         raise DataError(
-            f"'{key}' in {path} leads to {stated}, which is neither beside it nor in a folder above nor in {Path.cwd()}"
+            f"'{key}' in {path} leads to {stated:.200}, which is neither beside it nor in a folder above nor in"
+            f" {Path.cwd()}"
         )
     return found
 

@@ -71,8 +71,8 @@ def _read_folder(folder: Path, cache: Path) -> DataSpec:
 
 
 def _existing(data: str) -> Path:
-    path = Path(os.path.abspath(Path(data).expanduser()))
-    if path.exists():
+    path = Path(os.path.abspath(os.path.expanduser(data)))
+    if os.path.exists(path):
         return path
     if path.suffix in (".yaml", ".yml", ".data", ".json"):
         raise DataError(f"there is no file {path}: {EXPECTED}")

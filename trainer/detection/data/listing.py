@@ -33,7 +33,7 @@ def in_list(file: Path, roots: Sequence[Path]) -> Iterator[Path]:
     fits = file.parent  # where the last one lay, most likely the next one lies too
     for line in lines_of(file):
         for base in (fits, *bases):
-            if (found := base / line).exists():
+            if os.path.exists(found := base / line):  # unlike Path.exists, False for a name that is too long
                 fits = base
                 break
         else:
@@ -48,6 +48,8 @@ def in_order(file: Path) -> tuple[str, ...]:
 
 def lines_of(file: Path) -> list[str]:
     """The lines of a text file that say something. Raises DataError if it cannot be read."""
+    if os.path.exists(file) and not os.path.isfile(file):  # a device may never end
+        raise DataError(f"cannot read {file}: it is no file")
     try:
         content = file.read_bytes()
     except OSError as error:

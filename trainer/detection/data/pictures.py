@@ -139,11 +139,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+_FROM_16_BIT = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
+
+
 def _to_8_bit(values: np.ndarray) -> np.ndarray:
     """16-bit values by their full range; other integers and floats, which have none, by the range they use."""
+    if values.dtype.kind != "f" and values.min() >= 0 and values.max() <= 65535:
+        return np.asarray(_FROM_16_BIT[values])
     finite = values[np.isfinite(values)]
     low, high = float(finite.min()), float(finite.max())
-    if values.dtype.kind != "f" and low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
     bounded = np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low)
     return np.rint((bounded - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)

@@ -21,6 +21,8 @@ from trainer.detection.data.split import Split, load_split
 from trainer.detection.data.yolo import YoloLabels
 
 EXAMPLES = 3  # of each finding
+AT_ONCE = 500  # boxes that are compared with all others of their picture
+MOST_BOXES = 10_000  # of a picture; to compare more would take minutes
 NEAR_IOU = 0.9  # of two boxes that are likely the same thing twice
 SIDES_PX = (2, 4, 8, 16, 32, 96)  # where the histogram of the boxes' shorter sides is cut; 32 and 96 are COCO's
 UNEVEN = 10.0  # boxes of the most frequent class for each of the rarest, from which on it is said
@@ -226,25 +228,34 @@ def _of_boxes(name: str, split: Split, names: Sequence[str]) -> Iterator[Finding
             same.append(f"{split.files[image]} ({one}, IoU {iou:.2f})")
         else:
             other.append(f"{split.files[image]} ({one} and {two}, IoU {iou:.2f})")
+    crowded = np.flatnonzero(np.bincount(split.image_index, minlength=1) > MOST_BOXES)
+    what = f"more than {MOST_BOXES} boxes in a picture: too many to compare them"
+    yield from _found("boxes_not_compared", name, NOTE, what, [str(split.files[i]) for i in crowded])
     what = f"pair of boxes over each other (IoU > {NEAR_IOU}), of "
     yield from _found("near_duplicate_boxes", name, WARNING, what + "one class: the same thing twice?", same)
     yield from _found("near_duplicate_boxes_of_two_classes", name, WARNING, what + "two classes: which is it?", other)
 
 
 def near_boxes(split: Split) -> Iterator[tuple[int, int, int, float]]:
-    """Pairs of boxes of one picture with an IoU above NEAR_IOU: picture, the two boxes, and the IoU."""
+    """Pairs of boxes of one picture with an IoU above NEAR_IOU: picture, the two boxes, and the IoU.
+
+    Pictures with more than MOST_BOXES are left out.
+    """
     ends = np.searchsorted(split.image_index, np.arange(len(split.files) + 1))
     for image, (start, end) in enumerate(itertools.pairwise(ends.tolist())):
-        if end - start < 2:
+        if not 2 <= end - start <= MOST_BOXES:
             continue
-        x1, y1, x2, y2 = split.boxes[start:end].astype(np.float64).T
-        width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
-        height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
-        both = width.clip(0) * height.clip(0)
-        area = (x2 - x1) * (y2 - y1)
-        iou = both / np.maximum(area[:, None] + area - both, 1e-12)
-        for i, j in np.argwhere(np.triu(iou, 1) > NEAR_IOU).tolist():
-            yield image, start + i, start + j, float(iou[i, j])
+        boxes = split.boxes[start:end].astype(np.float64)
+        for first in range(0, len(boxes), AT_ONCE):
+            x1, y1, x2, y2 = boxes[first:].T
+            rows = slice(min(AT_ONCE, len(x1)))
+            width = np.minimum(x2[rows, None], x2) - np.maximum(x1[rows, None], x1)
+            height = np.minimum(y2[rows, None], y2) - np.maximum(y1[rows, None], y1)
+            both = width.clip(0) * height.clip(0)
+            area = (x2 - x1) * (y2 - y1)
+            iou = both / np.maximum(area[rows, None] + area - both, 1e-12)
+            for i, j in np.argwhere(np.triu(iou, 1) > NEAR_IOU).tolist():
+                yield image, start + first + i, start + first + j, float(iou[i, j])
 
 
 def _between(splits: Mapping[str, Split], glances: Mapping[str, Sequence[Glance | None]]) -> Iterator[Finding]:
@@ -321,4 +332,4 @@ def _by_folder(files: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _exists(file: Path | None) -> bool:
-    return file is not None and file.exists()
+    return file is not None and os.path.exists(file)

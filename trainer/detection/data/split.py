@@ -87,7 +87,7 @@ def load_split(
         cached = (cached_pictures if cache == "disk" else decoded_on_demand)(files, digests, imgsz, folder)
         problems += cached.problems
     if not cached.kept:
-        raise DataError(f"no image of the split '{split}' can be read: {problems[-1]}")
+        raise DataError(f"no image of the split '{split}' can be read: {problems[-1]!s:.500}")
     labels = dict(labelled)
     kept_files = tuple(files[i] for i in cached.kept)
     kept_labels = [labels[file] for file in kept_files]
