@@ -74,6 +74,17 @@ def test_a_study_without_a_name_takes_that_of_its_data(data, study):
         ("set: {lr0: [1]}", "lr0 of set in {path} is [1]; expected a number, a text or true/false"),
         ("- epochs", "{path} is not a configuration"),
         ("epochs: [", "{path} is not YAML"),
+        ("epochs: 2024-13-45", "{path} is not YAML: month must be in 1..12"),
+        ("epochs: " + "[" * 10_000, "{path} is not YAML: it is nested too deeply"),
+        ("epochs: " + "9" * 5000, "{path} is not YAML: found a number of 5000 characters"),
+        ("epochs: " + "[" * 99 + "]" * 99, "epochs in {path} is [[[...]]]; expected a whole number"),
+        ("data: 0x" + "f" * 900, "data in {path} is a number of 3600 bits; expected a text"),
+        ("set: &a {lr0: *a}", "{path} is not YAML: found aliases that lead into themselves"),
+        (
+            "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 5 if i else 'x'}]\n" for i in range(10)),
+            "{path} is not YAML: found aliases that unfold into more than 1000000 values",
+        ),
+        ("k" * 900 + ": 1", "unknown key 'kkk"),
     ],
 )
 def test_a_file_that_is_wrong_is_told_in_one_sentence(tmp_path, text, sentence):

@@ -2,11 +2,13 @@
 
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from evolve import curves
 from evolve.config import ConfigError
 from evolve.curves import read_curves
 
@@ -65,6 +67,8 @@ def test_tables_hold_losses():
             "a.csv, line 2: expected a curve, an epoch and a fitness, got a,one",
         ),
         ("evolve.csv", "trial,state\n0,complete\n", "it only tells how trials ended: give its folder"),
+        ("a.jsonl", "[" * 100_000, "a.jsonl, line 1: expected"),
+        ("a.jsonl", '{"fitness": [1' + "0" * 400 + "]}\n", "a.jsonl, line 1: expected"),
         ("a.npz", "no archive", "a.npz has no table 'valid_loss'"),
         ("a.txt", "0.1", "a.txt holds no curves that are known: give a run folder, or a .jsonl, .csv or .npz file"),
     ],
@@ -78,6 +82,31 @@ def test_what_is_no_curve_is_told_in_one_sentence(name, text, told):
 def test_a_table_of_another_shape_is_refused():
     np.savez("table.npz", valid_loss=np.zeros(3))
     with pytest.raises(ConfigError, match=r"'valid_loss' has the shape \(3,\); expected \[curves, epochs\]"):
+        read_curves("table.npz", Path("runs"))
+
+
+@pytest.mark.parametrize("shape", ["(1000000000, 100)", "(-1, 3)", "(2.5, 3)", "x"])
+def test_a_table_that_claims_what_is_not_there_is_refused(shape):
+    said = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n"
+    with zipfile.ZipFile("table.npz", "w") as archive:
+        archive.writestr(
+            "valid_loss.npy", b"\x93NUMPY\1\0" + len(said).to_bytes(2, "little") + said.encode() + bytes(48)
+        )
+    with pytest.raises(ConfigError, match=r"table\.npz has no table 'valid_loss'"):
+        read_curves("table.npz", Path("runs"))
+
+
+def test_a_table_without_its_archive_is_refused():
+    with Path("table.npz").open("wb") as file:
+        np.save(file, np.zeros((2, 3)))
+    with pytest.raises(ConfigError, match=r"table\.npz has no table 'valid_loss'"):
+        read_curves("table.npz", Path("runs"))
+
+
+def test_a_table_that_unpacks_into_more_than_memory_holds_is_refused(monkeypatch):
+    monkeypatch.setattr(curves, "MOST_BYTES", 2000)
+    np.savez_compressed("table.npz", valid_loss=np.zeros((10, 100)))
+    with pytest.raises(ConfigError, match="'valid_loss' unpacks to 8128 bytes; expected 2000 at most"):
         read_curves("table.npz", Path("runs"))
 
 

@@ -144,6 +144,17 @@ BAD = {
     "a merge": (b"a: &a {low: 0, high: 1, default: 0}\nb: {<<: *a}\n", "b: key '<<' in line 2 is not a name"),
     "a loop": (b"a: &a {low: *a, high: 1, default: 0}\n", "is not YAML: found aliases that lead into themselves"),
     "a Python object": (b"a: !!python/object/apply:os.getcwd []\n", "a must be a value or a mapping"),
+    "aliases of aliases": (
+        b"\n".join(b"a%d: &a%d [%s]" % (i, i, b"*a%d, " % (i - 1) * 9 if i else b"x") for i in range(9)),
+        "is not YAML: found aliases that unfold into more than 1000000 values in line 1"),
+    "half of a surrogate pair": (b'a: "\\ud800"\n', "is not YAML: found half of a surrogate pair in line 1"),
+    "a number of 5,000 digits": (b"a: " + b"9" * 5000, "a must be a number, text, true or false, got '9999"),
+    "a number in base 60": (b"a: " + b":".join([b"59"] * 3000), "a must be a number, text, true or false, got '59:59"),
+    "a number beyond floats": (b"a: 0x" + b"f" * 900, "a must be finite, got a number of 3600 bits"),
+    "a long text": (b"a: {low: 0, high: 1, default: %s}\n" % (b"v" * 5000), "a: default must be a number, got 'vvv"),
+    "a long choice": (b"o: {choices: [%s, b], default: x}\n" % (b"v" * 5000), "o: default 'x' is not one of vvv"),
+    "many choices": (b"o: {choices: [%s], default: x}\n" % b", ".join(b"%d" % i for i in range(999)), "10, 11, ..."),
+    "a list for log": (b"o: {low: 1, high: 2, default: 1, log: [%s]}\n" % (b"a, " * 999), "log must be true or false"),
     "a lying tag": (b"a: !!int x\n", "a must be a number, text, true or false, got 'x'"),
 }  # fmt: skip
 
@@ -157,6 +168,11 @@ def test_a_bad_file_is_refused_in_one_sentence_that_names_it(written, content: b
         assert str(error.value).startswith(str(path))
         assert message in str(error.value)
         assert "\n" not in str(error.value)
+        assert len(str(error.value)) < 1000
+
+
+def test_a_character_beyond_16_bit_may_be_written_as_json_writes_it(written) -> None:
+    assert load_hyp(written(b'name: "\\ud83d\\ude00"\n')) == {"name": "\U0001f600"}
 
 
 @calm
@@ -206,10 +222,11 @@ def test_a_command_lines_value_reads_as_in_a_file(text: str, value: object) -> N
     assert type(read_scalar(text)) is type(value)
 
 
-@pytest.mark.parametrize("text", ["", "# 1", "[1, 2]", "a: b", "{", ".nan", "null", "1e999"])
+@pytest.mark.parametrize("text", ["", "# 1", "[1, 2]", "a: b", "{", ".nan", "null", "1e999", "[" * 10_000, "9" * 5000])
 def test_a_command_lines_value_is_one_finite_scalar(text: str) -> None:
-    with pytest.raises(SpaceError):
+    with pytest.raises(SpaceError) as error:
         read_scalar(text)
+    assert len(str(error.value)) < 200
 
 
 def test_the_built_in_spaces_are_listed() -> None:

@@ -235,6 +235,15 @@ def test_a_category_that_training_does_not_have_is_a_mistake_in_the_data_set(roo
         find_data(str(root))
 
 
+def test_a_category_that_is_no_text_is_refused(root: Path) -> None:
+    categories = [{"id": 3, "name": "\ud800"}, {"id": 90, "name": "cow"}]
+    for split, boxes in BOXES.items():
+        content = coco_content(boxes, categories=categories)
+        (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"has the class name '.ud800', which is no UTF-8 text"):
+        _load(root)
+
+
 def test_several_files_for_a_split_and_none_are_refused(root: Path) -> None:
     (root / "annotations/train.json").write_text("{}")
     with pytest.raises(DataError, match=r"has several \.json files for 'train'"):
@@ -245,7 +254,25 @@ def test_several_files_for_a_split_and_none_are_refused(root: Path) -> None:
         find_data(str(root))
 
 
+def test_long_outlines_are_joined_and_too_many_are_left_out(tmp_path: Path) -> None:
+    """To compare each corner with each of 100,000 others would take 100 GB."""
+    x = np.linspace(0, 0.4, 100_000)
+    long = [(float(x), float(x % 0.1)) for x in x]
+    far = [(x + 0.5, y) for x, y in long]
+    whole = np.array(join([long, far]))
+    assert len(whole) == 2 * len(long) + 2
+    assert whole.max(axis=0).tolist() == pytest.approx([0.9, 0.1], abs=1e-5)
+    content = coco_content(BOXES["train"])
+    content["annotations"][0]["segmentation"] = [[20, 10, 80, 10, 50, 50]] * 201  # type: ignore[index]
+    write_coco(tmp_path / "coco")
+    _train_file(tmp_path / "coco").write_text(json.dumps(content))
+    split = _load(tmp_path / "coco")
+    assert len(split.boxes) == 3
+    assert "box kept without its mask: a polygon of more than 200 parts" in {problem.what for problem in split.problems}
+
+
 ODD = [
+    "x" * 300 + ".png",
     None,
     [],
     {},

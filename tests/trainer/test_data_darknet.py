@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,40 @@ def test_labels_may_lie_in_a_folder_beside_voc_s_pictures(data: Path) -> None:
     for name in ("train.txt", "valid.txt"):
         _replace(data.parent / name, "data/obj/", "data/JPEGImages/")
     assert len(load_split(find_data(str(data)), "train", 64, data.parents[2] / "cache").boxes) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ("/dev/zero", "cannot read /dev/zero: it is no file"),
+        ("x" * 5000, "'names' in .* leads to xxx.*, which is neither"),
+    ],
+)
+def test_a_path_that_leads_to_no_file_is_told(data: Path, names: str, told: str) -> None:
+    _replace(data, "data/obj.names", names)
+    with pytest.raises(DataError, match=told) as error:
+        find_data(str(data))
+    assert len(str(error.value)) < 1000
+
+
+def test_class_names_in_another_encoding_are_refused(data: Path) -> None:
+    (data.parent / "obj.names").write_bytes("café\ndog\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"obj\.data has the class name 'caf.*', which is no UTF-8 text"):
+        find_data(str(data))
+
+
+def test_a_list_may_name_what_is_no_picture_and_no_file(data: Path, tmp_path: Path) -> None:
+    folder = os.fsdecode(b"caf\xe9")
+    (data.parent / "train.txt").write_bytes(
+        b"data/obj/a.png\n/dev/zero\n" + b"x" * 5000 + b"\n" + os.fsencode(f"{folder}/a.png")
+    )
+    split = load_split(find_data(str(data)), "train", 64, tmp_path / "cache")
+    assert [file.stem for file in split.files] == ["a"]
+    assert sorted(problem.detail for problem in split.problems if "cannot be read" in problem.what) == [
+        "File name too long",
+        "No such file or directory",
+        "it is no file",
+    ]
 
 
 def test_a_list_may_hold_absolute_paths_and_ones_that_lead_nowhere(data: Path) -> None:

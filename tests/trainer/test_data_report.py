@@ -12,8 +12,9 @@ from drawn_data import DIRT, WRITERS, draw, write_dirty, write_yolo
 from PIL import Image
 
 from trainer import DataError
+from trainer.detection.data import find_data, load_split, report
 from trainer.detection.data.likeness import correlation, count_bits, glance_at, near_pairs
-from trainer.detection.data.report import Report, inspect_data
+from trainer.detection.data.report import Report, inspect_data, near_boxes
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,21 @@ def test_bits_are_counted_and_flat_pictures_correlate_with_nothing() -> None:
     assert count_bits(values).tolist() == [0, 1, 64, 3]
     flat, ramp = np.zeros((4, 4), np.float32), np.arange(16, dtype=np.float32).reshape(4, 4)
     assert (correlation(flat, ramp), correlation(ramp, ramp)) == (0.0, pytest.approx(1.0))
+
+
+def test_boxes_are_compared_in_parts_and_not_where_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_yolo(tmp_path / "yolo")
+    lines = [f"{k % 2} 0.5 0.5 0.{k}001 0.5\n0 0.5 0.5 0.{k} 0.5\n" for k in range(2, 9)]
+    (tmp_path / "yolo/labels/train/b.txt").write_text("".join(lines))
+    split = load_split(find_data(str(data)), "train", 64, tmp_path / "cache")
+    at_once = list(near_boxes(split))
+    assert len(at_once) == 7
+    for rows in (1, 3):
+        monkeypatch.setattr(report, "AT_ONCE", rows)
+        assert list(near_boxes(split)) == at_once
+    monkeypatch.setattr(report, "MOST_BOXES", 5)
+    found = {finding.kind: finding for finding in inspect_data(str(data), 64, cache_dir=tmp_path / "cache").findings}
+    assert "near_duplicate_boxes" not in found
+    assert found["boxes_not_compared"].examples[0].endswith("b.png")

@@ -160,6 +160,13 @@ def test_an_empty_test_split_means_that_there_is_none(root: Path) -> None:
         ({"path": "nowhere"}, "'path' in .* leads to .*nowhere, which is no folder"),
         ({"path": ["."]}, r"'path' in .* is \['.'\], expected a folder"),
         ({"kpt_shape": [17, 3]}, "describes keypoints"),
+        ({"train": "x" * 5000}, "'train' in .* leads to .*xxx.*, which does not exist"),
+        ({"train": "x" * 5000 + ".json", "val": "y.json"}, "'train' in .* leads to .*xxx.*, which does not exist"),
+        ({"train": "a\0b"}, "'train' in .* leads to .*, which does not exist"),
+        ({"train": "~no one/x"}, "'train' in .* leads to .*~no one/x, which does not exist"),
+        ({"path": "~no one/x"}, "'path' in .* leads to .*~no one/x, which is no folder"),
+        ({"path": "x" * 5000}, "'path' in .* leads to .*, which is no folder"),
+        ({"names": "x" * 5000}, "'names' in .* is 'xxx.*xxx', expected a list or a mapping"),
     ],
 )
 def test_what_a_data_yaml_gets_wrong_is_said_in_one_sentence(
@@ -171,6 +178,13 @@ def test_what_a_data_yaml_gets_wrong_is_said_in_one_sentence(
         find_data(_yaml(root, **content))
     assert str(root / "data.yaml") in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+def _unfolding(entry: str) -> bytes:
+    """Lines that each hold the one before five times, in an entry of this form."""
+    lines = (f"a{i}: &a{i} " + entry % ", ".join([f"*a{i - 1}"] * 5) for i in range(1, 10))
+    return "\n".join(["a0: &a0 {x: 1}", *lines]).encode()
 
 
 @pytest.mark.parametrize(
@@ -183,6 +197,12 @@ def test_what_a_data_yaml_gets_wrong_is_said_in_one_sentence(
         (b"", "is empty, expected a mapping"),
         (b"- cat\n- dog\n", "holds a list, expected a mapping"),
         (b"just words", "holds a str, expected a mapping"),
+        (b"names: " + b"[" * 10_000, "is not YAML: it is nested too deeply"),
+        (b"names: &a [*a]", "is not YAML: found aliases that lead into themselves in line 1"),
+        (_unfolding("[%s]"), "is not YAML: found aliases that unfold into more than 1000000 values in line 1"),
+        (_unfolding("{<<: [%s]}"), "is not YAML: found aliases that unfold into more than 1000000 values in line 1"),
+        (b"nc: " + b"9" * 5000, "is not YAML: found a number of 5000 characters in line 1"),
+        (b'names: ["\\ud800"]', "is not YAML: found half of a surrogate pair in line 1"),
     ],
 )
 def test_a_file_that_is_no_data_yaml_is_named(tmp_path: Path, content: bytes, message: str) -> None:

@@ -34,6 +34,13 @@ class DataSpec:
     problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict, repr=False, compare=False)
     single_class: bool = False
 
+    def __post_init__(self) -> None:
+        for name in self.names:
+            try:
+                name.encode()
+            except UnicodeEncodeError:  # bytes of another encoding, or half of a surrogate pair
+                raise DataError(f"{self.path} has the class name {name!r:.80}, which is no UTF-8 text") from None
+
     @property
     def nc(self) -> int:
         """Number of classes."""
