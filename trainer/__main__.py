@@ -13,12 +13,11 @@ from contextlib import ExitStack, closing
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
-
 from trainer.api import DataError, EpochMetrics, TrainerError, TrainJob, TrainOptions, Value
 from trainer.messages import metrics_to_dict, options_from_dict
 from trainer.process import thread_settings
 from trainer.worker import load_trainer
+from trainer.yaml_files import cut_short, load_yaml, shown
 
 DEFAULT_TRAINER = "trainer.detection.trainer:DetectionTrainer"
 
@@ -92,12 +91,7 @@ def speaks_for_all() -> bool:
 def read_hyp(path: Path) -> dict[str, Value]:
     """The hyps of a YAML file of name: value. Raises DataError. Numeric text counts as a number: to PyYAML, which is
     YAML 1.1, `1e-5` is text."""
-    try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"hyp file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"hyp file {path} is not YAML: {' '.join(str(error).split())}") from None
+    read = load_yaml(path)
     if not isinstance(read, dict):
         raise DataError(f"hyp file {path} must hold lines of name: value, got {type(read).__name__}")
     return {str(name): read_value(path, name, value) for name, value in read.items()}
@@ -105,7 +99,7 @@ def read_hyp(path: Path) -> dict[str, Value]:
 
 def read_value(path: Path, name: object, value: object) -> Value:
     if not isinstance(value, Value):
-        raise DataError(f"hyp file {path}: {name} must be one value, got {value!r}")
+        raise DataError(f"hyp file {path}: {cut_short(name)} must be one value, got {shown(value)}")
     if isinstance(value, str):
         try:
             number = float(value)

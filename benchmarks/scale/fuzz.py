@@ -37,10 +37,10 @@ from benchmarks.scale.readers import READERS, Disagreement, Files, Reader
 from evolve.config import ConfigError
 from search_spaces import SpaceError
 from studies import StudyError
-from trainer import DataError
+from trainer import TrainerError
 from trainer.detection.data.pictures import UnreadablePicture
 
-OWN = (SpaceError, ConfigError, StudyError, DataError, UnreadablePicture)
+OWN = (SpaceError, ConfigError, StudyError, TrainerError, UnreadablePicture)
 TIME_S = 10.0
 SLOW_S = 2.0  # what a case that was drawn is printed from, too
 WAITING = 10

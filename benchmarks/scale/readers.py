@@ -41,10 +41,12 @@ from evolve.warm_start import Source, offer_of
 from search_spaces import Space, dump_hyp, dump_space, load_hyp, load_space, read_scalar
 from studies import build_sampler, suggest
 from studies.earlier import YOLOV3, YOLOV5_V5, read_earlier
+from trainer.__main__ import read_hyp as read_hyp_of_trainer
 from trainer.detection.data.labels import Labels
 from trainer.detection.data.memo import Table, remembered
 from trainer.detection.data.pictures import decode, picture_size
 from trainer.detection.data.report import inspect_data
+from trainer.detection.recipe import Recipe
 
 Files = Mapping[str, bytes]  # path below the folder that is read -> content
 IMGSZ = 16
@@ -147,6 +149,10 @@ def _read_value(folder: Path, cache: Path) -> None:
     read_scalar((folder / "value").read_bytes().decode("utf-8", errors="surrogateescape"))
 
 
+def _read_hyp_of_trainer(folder: Path, cache: Path) -> None:
+    Recipe.from_hyp(read_hyp_of_trainer(folder / "hyp.yaml"))
+
+
 TXT_BOMBS = {
     "a line of 10 MB": {"hyp.txt": b"0.5 " * (10 * MB // 4)},
     "a word of 10 MB": {"hyp.txt": b"9" * (10 * MB)},
@@ -157,6 +163,12 @@ HYPS = (
         "hyp.yaml",
         as_file("hyp.yaml", yaml_files(HYP_NAMES) | yaml_files(HYP_NAMES, st.sampled_from(SOUND)) | mutated(HYP_SEEDS)),
         _read_hyp,
+        bombs=lambda: yaml_bombs("hyp.yaml", "lr0", "%s: 1"),
+    ),
+    Reader(
+        "hyp.yaml of python -m trainer",
+        as_file("hyp.yaml", yaml_files(HYP_NAMES, st.sampled_from(SOUND)) | mutated(HYP_SEEDS)),
+        _read_hyp_of_trainer,
         bombs=lambda: yaml_bombs("hyp.yaml", "lr0", "%s: 1"),
     ),
     Reader(

@@ -166,7 +166,7 @@ def test_an_empty_test_split_means_that_there_is_none(root: Path) -> None:
         ({"train": "~no one/x"}, "'train' in .* leads to .*~no one/x, which does not exist"),
         ({"path": "~no one/x"}, "'path' in .* leads to .*~no one/x, which is no folder"),
         ({"path": "x" * 5000}, "'path' in .* leads to .*, which is no folder"),
-        ({"names": "x" * 5000}, "'names' in .* is 'xxx.*xxx', expected a list or a mapping"),
+        ({"names": "x" * 5000}, "'names' in .* is 'xxx.*, expected a list or a mapping"),
     ],
 )
 def test_what_a_data_yaml_gets_wrong_is_said_in_one_sentence(

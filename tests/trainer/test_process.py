@@ -561,7 +561,7 @@ def test_the_shell_goes_on_in_the_workdir_if_it_is_told_to(tmp_path: Path, monke
         ("lr0: {low: 0, high: 1}", [], 2, "lr0 must be one value, got {'low': 0, 'high': 1}"),
         ("- lr0", [], 2, "must hold lines of name: value, got list"),
         ("lr0: [", [], 2, "is not YAML: "),
-        (None, [], 2, "cannot be read: No such file or directory"),
+        (None, [], 2, "hyp.yaml: No such file or directory"),
         ("{}", ["--epochs", "0"], 2, "error: epochs must be at least 1, got 0"),
         ("{}", ["--save"], 2, "error: --save needs --workdir DIR"),
         ("{}", ["--resume"], 2, "error: --resume needs --workdir DIR"),

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
-from yaml.composer import ComposerError
-from yaml.constructor import ConstructorError
 
 from trainer.api import DataError
 from trainer.detection.data import coco, voc
@@ -22,10 +15,8 @@ from trainer.detection.data.pictures import SUFFIXES
 from trainer.detection.data.problems import Problem
 from trainer.detection.data.spec import SPLITS, DataSpec
 from trainer.detection.data.yolo import YoloLabels
+from trainer.yaml_files import cut_short, load_yaml, shown
 
-MOST_VALUES = 1_000_000
-MOST_DIGITS = 1000
-MOST_SHOWN = 200  # characters of what a message quotes
 PROBED = 50  # pictures of a split whose YOLO labels are looked for before .xml files are
 
 
@@ -64,12 +55,12 @@ def _coco_files(
             raise DataError(f"'{split}' in {path} names {len(of_split)} .json files, expected one")
         files[split] = _source(of_split[0], root)
         if not os.path.isfile(files[split]):
-            raise DataError(f"'{split}' in {path} leads to {_short(files[split])}, which does not exist")
+            raise DataError(f"'{split}' in {path} leads to {cut_short(files[split])}, which does not exist")
     if (stated := content.get("images")) is not None:
         folders = [_source(entry, root) for entry in _entries(stated, "images", path)]
         for folder in folders:
             if not os.path.isdir(folder):
-                raise DataError(f"'images' in {path} leads to {_short(folder)}, which is no folder")
+                raise DataError(f"'images' in {path} leads to {cut_short(folder)}, which is no folder")
     return files, folders
 
 
@@ -87,76 +78,12 @@ def _yolo_readers(splits: Mapping[str, Sequence[Path]], names: tuple[str, ...] |
     return dict.fromkeys(splits, reader)
 
 
-class _BoundedLoader(yaml.SafeLoader):
-    """Reads what `yaml.safe_load` reads, unless that would be MOST_VALUES or a number of MOST_DIGITS.
-
-    A file of a few lines can hold aliases of aliases of aliases, which unfold into more than any memory holds.
-    """
-
-    def get_single_node(self) -> yaml.Node | None:
-        node: yaml.Node | None = super().get_single_node()
-        if node is not None and (size := _unfolded(node, {})) > MOST_VALUES:
-            what = f"unfold into more than {MOST_VALUES} values" if math.isfinite(size) else "lead into themselves"
-            raise ComposerError(None, None, f"found aliases that {what}", node.start_mark)
-        return node
-
-    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        node: yaml.ScalarNode = super().compose_scalar_node(anchor)
-        try:  # "\ud83d\ude00", as JSON writes what is beyond 16 bit
-            node.value = node.value.encode("utf-16", "surrogatepass").decode("utf-16")
-        except UnicodeDecodeError:
-            raise ComposerError(None, None, "found half of a surrogate pair", node.start_mark) from None
-        return node
-
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        if len(node.value) > MOST_DIGITS:
-            raise ConstructorError(None, None, f"found a number of {len(node.value)} characters", node.start_mark)
-        return super().construct_yaml_int(node)
-
-
-_BoundedLoader.add_constructor("tag:yaml.org,2002:int", _BoundedLoader.construct_yaml_int)
-
-
-def _unfolded(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
-    """How many values a node is with its aliases written out."""
-    if node not in known:
-        known[node] = math.inf  # while it is being counted: what holds itself has no end
-        children = node.value if isinstance(node, yaml.CollectionNode) else ()
-        if isinstance(node, yaml.MappingNode):
-            children = itertools.chain.from_iterable(children)
-        known[node] = 1 + sum(_unfolded(child, known) for child in children)
-    return known[node]
-
-
 def _load(path: Path) -> dict[Any, Any]:
-    try:
-        content = yaml.load(path.read_bytes(), Loader=_BoundedLoader)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise DataError(f"{path} is not YAML: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: `train: 2024-13-45` as a date
-        raise DataError(f"{path} is not YAML: {_one_line(error)}") from error
+    content = load_yaml(path)
     if not isinstance(content, dict):
         found = "is empty" if content is None else f"holds a {type(content).__name__}"
         raise DataError(f"{path} {found}, expected a mapping with names, train and val")
     return content
-
-
-def _shown(value: object) -> str:
-    """A value of any size and depth for a message, cut short."""
-    return _short(reprlib.repr(value))
-
-
-def _short(text: object) -> str:
-    text = str(text)
-    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error) or type(error).__name__
-    return " ".join(problem.split()) + (f" in line {mark.line + 1}" if mark is not None else "")
 
 
 def _names(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
@@ -165,14 +92,14 @@ def _names(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
     if names is None:
         raise DataError(f"{path} has no 'names': expected the class names, {example}")
     if not isinstance(names, list | dict):
-        raise DataError(f"'names' in {path} is {_shown(names)}, expected a list or a mapping of class names, {example}")
+        raise DataError(f"'names' in {path} is {shown(names)}, expected a list or a mapping of class names, {example}")
     if not names:
         raise DataError(f"'names' in {path} is empty: expected at least one class name, {example}")
     if isinstance(names, dict):
         names = _in_order_of_id(names, path)
     for i, name in enumerate(names):
         if not isinstance(name, str | int | float):
-            raise DataError(f"name {i} in {path} is {_shown(name)}, expected text, {example}")
+            raise DataError(f"name {i} in {path} is {shown(name)}, expected text, {example}")
     nc = content.get("nc")
     if nc is not None and str(nc) != str(len(names)):
         raise DataError(f"{path} says nc: {nc}, but lists {len(names)} names: they must agree (nc may be left out)")
@@ -183,7 +110,7 @@ def _in_order_of_id(names: Mapping[Any, Any], path: Path) -> list[Any]:
     try:
         by_id = {int(key): name for key, name in names.items()}
     except (TypeError, ValueError):
-        raise DataError(f"the keys of 'names' in {path} must be class ids, got {_shown(next(iter(names)))}") from None
+        raise DataError(f"the keys of 'names' in {path} must be class ids, got {shown(next(iter(names)))}") from None
     if sorted(by_id) != list(range(len(names))):
         ids = ", ".join(map(str, list(names)[:12])) + (", ..." if len(names) > 12 else "")
         raise DataError(f"the ids of 'names' in {path} must be 0 to {len(names) - 1} without gaps, got {ids}")
@@ -195,11 +122,11 @@ def _root(content: Mapping[Any, Any], path: Path) -> Path:
     if stated is None:
         return path.parent
     if not isinstance(stated, str):
-        raise DataError(f"'path' in {path} is {_shown(stated)}, expected a folder")
+        raise DataError(f"'path' in {path} is {shown(stated)}, expected a folder")
     root = path.parent / os.path.expanduser(stated)
     if not os.path.isdir(root):
         raise DataError(
-            f"'path' in {path} leads to {_short(root)}, which is no folder (it is relative to the file's own folder)"
+            f"'path' in {path} leads to {cut_short(root)}, which is no folder (it is relative to the file's own folder)"
         )
     return root
 
@@ -208,7 +135,7 @@ def _entries(stated: Any, key: str, path: Path) -> list[str]:
     entries = stated if isinstance(stated, list) else [stated]
     if not entries or not all(isinstance(entry, str) and entry for entry in entries):
         raise DataError(
-            f"'{key}' in {path} is {_shown(stated)}, expected a folder, a list of folders, a .txt list or a .json"
+            f"'{key}' in {path} is {shown(stated)}, expected a folder, a list of folders, a .txt list or a .json"
         )
     return entries
 
@@ -224,7 +151,7 @@ def _images(entries: Sequence[str], split: str, root: Path, yaml_path: Path) -> 
         elif os.path.exists(source):
             raise DataError(f"'{split}' in {yaml_path} leads to {source}, expected a folder or a .txt list of images")
         else:
-            raise DataError(f"'{split}' in {yaml_path} leads to {_short(source)}, which does not exist")
+            raise DataError(f"'{split}' in {yaml_path} leads to {cut_short(source)}, which does not exist")
     if not found:
         raise DataError(
             f"'{split}' in {yaml_path} leads to {_source(entries[0], root)}, which holds no image"
