@@ -111,7 +111,7 @@ class Loop:
         standing = self.follower.look()
         if self.budget.patience is not None:
             standing = replace(standing, stale=stale_of(self.work.study))
-        race_s = expected_race_s(self.work) if self.budget.seconds is not None else 0.0
+        race_s = expected_race_s(self.work.study, self.work.config) if self.budget.seconds is not None else 0.0
         return self.budget.stop(standing, time.monotonic() - self.began, race_s)
 
 

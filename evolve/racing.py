@@ -7,10 +7,10 @@ from dataclasses import replace
 from statistics import fmean
 
 from optuna import Study
-from optuna.trial import TrialState
 
 from evolve.budget import Stop
 from evolve.config import EvolveConfig
+from evolve.goals import Goals
 from evolve.outcomes import tell
 from evolve.records import Records
 from evolve.standing import NoResult, Outcome
@@ -18,8 +18,10 @@ from evolve.watcher import Racing
 from evolve.work import Work
 from studies import StudyError, abandon, finished, make_durable, storage_errors, suggest, trials_of
 from studies.decision import Decision
+from studies.noise import by_hyp
 from studies.race import LEAST_TRAININGS, Race, Rounds, cost, rounds_for, rounds_within
 from studies.racing import ask_heat, choose_challengers, hyps_of, is_unfinished, latest_decision, open_race, runs_of
+from studies.study import is_base
 
 TEST = "test"
 SHARE = 10  # a race may cost a tenth of the study's generations, each counted as a full training
@@ -51,13 +53,15 @@ def rounds_of(config: EvolveConfig, study: Study) -> Rounds:
     return rounds_within(finished(study) // SHARE) if config.race is None else rounds_for(config.race)
 
 
-def expected_race_s(work: Work) -> float:
+def expected_race_s(study: Study, config: EvolveConfig) -> float:
     """The seconds of a race for the study as it is, each training taking as long as the complete trials did."""
-    if work.objective.goals.several:
+    groups = by_hyp(trials_of(study))
+    took = [trial.duration.total_seconds() for group in groups for trial in group if trial.duration]
+    challengers = sum(not is_base(group[0]) for group in groups)
+    if not (took and challengers) or Goals.parse(config.objective).several:
         return 0.0
-    trials = (trial for trial in trials_of(work.study) if trial.state == TrialState.COMPLETE)
-    took = [trial.duration.total_seconds() for trial in trials if trial.duration]  # what was taken over took no time
-    return cost(rounds_of(work.config, work.study)) * fmean(took) if took else 0.0
+    rounds = rounds_of(config, study)
+    return fmean(took) * cost(tuple(replace(r, challengers=min(r.challengers, challengers)) for r in rounds))
 
 
 def why_no_race(work: Work, rounds: Rounds) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +91,15 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
     return found
+
+
+def interrupt(process: subprocess.Popen[str], number: signal.Signals = signal.SIGINT) -> None:
+    """Have a study leave at once, as somebody does who presses Ctrl-C, reads what it says, and presses it again."""
+    assert process.stdout is not None
+    process.send_signal(number)
+    while "leaving after this epoch" not in (line := process.stdout.readline()):
+        assert line, "it ended without a word"
+    process.send_signal(number)
 
 
 def is_running(pid: int) -> bool:

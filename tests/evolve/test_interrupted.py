@@ -4,7 +4,7 @@ import re
 import signal
 
 import pytest
-from small_world import World, children_of, is_running, wait_for
+from small_world import World, children_of, interrupt, is_running, wait_for
 
 from evolve.cli import ASKED_WRONGLY, INTERRUPTED
 from search_spaces import load_hyp
@@ -45,11 +45,7 @@ def test_a_signal_in_the_last_epoch_lets_the_trial_end(faulty):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_signal_ends_a_study_at_once_and_its_hyp_is_queued_again(faulty, number):
     process, child = start_and_fall_asleep(faulty)
-    process.send_signal(number)
-    assert wait_for(process.stdout.readline) and wait_for(
-        lambda: "leaving after this epoch" in process.stdout.readline()
-    )
-    process.send_signal(number)
+    interrupt(process, number)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (INTERRUPTED, "")
     assert "interrupted; the same command goes on from here" in output

@@ -6,12 +6,16 @@ import signal
 from pathlib import Path
 from statistics import fmean
 
+import optuna
 import pytest
-from small_world import World, wait_for
+from small_world import World, interrupt, wait_for
 
 from evolve.cli import ASKED_WRONGLY, INTERRUPTED, NOTHING_COMPLETED
+from evolve.config import EvolveConfig
+from evolve.racing import expected_race_s
 from search_spaces import load_hyp
 from studies.noise import by_hyp
+from studies.race import cost, rounds_for
 from studies.study import generations
 
 SPACE = """\
@@ -40,8 +44,6 @@ def header(path):
 
 
 def heats(world, name="points.race"):
-    import optuna
-
     study = optuna.load_study(study_name=name, storage=f"sqlite:///{world.run_folder}/study.db")
     return study.get_trials(deepcopy=False)
 
@@ -157,11 +159,24 @@ def test_while_a_study_goes_on_after_its_race_the_best_is_not_confirmed(racers):
     assert "Not confirmed" in (racers.run_folder / "best" / "hyp.yaml").read_text()
 
 
-def test_a_search_with_a_budget_leaves_its_race_time(racers):
-    result = race(racers, "--race", "10", "--budget", "4s", generations="100000")
-    assert result.exit_code == 0, result.output
-    assert "the race needs what is left of the 4s of this run" in " ".join(result.output.split())
-    assert heats(racers)
+def test_how_long_a_race_will_take_is_known_from_the_trials_that_ended(racers):
+    race(racers, "--race", "0", "--base-seeds", "2", "--pruner", "none", generations="6")
+    study = optuna.load_study(study_name="points", storage=f"sqlite:///{racers.run_folder}/study.db")
+    complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    each = fmean(trial.duration.total_seconds() for trial in complete)
+    challengers = len(complete) - 2
+    assert challengers == 4
+    assert expected_race_s(study, EvolveConfig(race=0)) == 0
+    assert expected_race_s(study, EvolveConfig(race=1)) == pytest.approx(8 * each)  # two hyps, four seeds
+    all_of_them = cost(rounds_for(challengers))
+    assert expected_race_s(study, EvolveConfig(race=challengers)) == pytest.approx(all_of_them * each)
+    assert expected_race_s(study, EvolveConfig(race=1, objective="map50_95,params")) == 0
+
+
+def test_there_is_no_race_to_leave_time_for_while_only_the_base_has_ended(racers):
+    race(racers, "--race", "0", "--base-seeds", "2", generations="2")
+    study = optuna.load_study(study_name="points", storage=f"sqlite:///{racers.run_folder}/study.db")
+    assert expected_race_s(study, EvolveConfig(race=10)) == 0
 
 
 def by_generation(trials):
@@ -179,7 +194,10 @@ def stop_race(world, number):
     settings = ("--trainer", "racers:Racer", "--data", "racers", "--space", "space.yaml", "--study", "points")
     process = world.start_command("run", *settings, "--epochs", "2", "--generations", "20", "--race", "3")
     wait_for(lambda: list(world.run_folder.glob("races/*/trials/*/asleep")) or process.poll() is not None)
-    process.send_signal(number)
+    if number == signal.SIGINT:
+        interrupt(process)
+    else:
+        process.send_signal(number)
     process.communicate()
     return process.returncode
 

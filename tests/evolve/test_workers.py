@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 
 import pytest
-from small_world import World, children_of, is_running, wait_for
+from small_world import World, children_of, interrupt, is_running, wait_for
 
 from evolve.cli import INTERRUPTED
 from search_spaces import load_hyp
@@ -98,9 +98,7 @@ def test_a_second_ctrl_c_ends_all_workers_at_once(faulty: World):
     process = faulty.start(*JOBS, "--epochs", "5", "--set", "fault=sleep", "--set", "fault_epoch=2")
     wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll())
     below = descendants(process.pid)
-    process.send_signal(signal.SIGINT)
-    wait_for(lambda: "leaving after this epoch" in process.stdout.readline())
-    process.send_signal(signal.SIGINT)
+    interrupt(process)
     process.communicate(timeout=40)
     assert process.returncode == INTERRUPTED
     wait_for(lambda: not any(map(is_running, below)), timeout_s=10)
