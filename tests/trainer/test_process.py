@@ -561,6 +561,8 @@ def test_the_shell_goes_on_in_the_workdir_if_it_is_told_to(tmp_path: Path, monke
         ("lr0: {low: 0, high: 1}", [], 2, "lr0 must be one value, got {'low': 0, 'high': 1}"),
         ("- lr0", [], 2, "must hold lines of name: value, got list"),
         ("lr0: [", [], 2, "is not YAML: "),
+        ("lr0: " + "[" * 10_000, [], 2, "is not YAML: it is nested too deeply"),
+        ("lr0: &a [*a]", [], 2, "is not YAML: found aliases that lead into themselves in line 1"),
         (None, [], 2, "hyp.yaml: No such file or directory"),
         ("{}", ["--epochs", "0"], 2, "error: epochs must be at least 1, got 0"),
         ("{}", ["--save"], 2, "error: --save needs --workdir DIR"),

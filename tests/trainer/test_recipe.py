@@ -32,7 +32,7 @@ def test_a_value_beyond_its_limits_is_refused(name: str) -> None:
                 Recipe.from_hyp({name: value})
 
 
-@pytest.mark.parametrize("value", [True, "0.1", math.nan, math.inf])
+@pytest.mark.parametrize("value", [True, "0.1", math.nan, math.inf, 10**400])
 def test_a_value_that_is_no_finite_number_is_refused(value: Value) -> None:
     with pytest.raises(TrainerError, match="lr0: expected a finite number"):
         Recipe.from_hyp({"lr0": value})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
@@ -83,7 +84,7 @@ def check_value(name: str, value: Value) -> float:
     """The value of a hyp as a float, or TrainerError."""
     if name not in HYPS:
         raise TrainerError(f"the built-in core knows no hyp '{name}'{did_you_mean(name)}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise TrainerError(f"{name}: expected a finite number, got {value!r:.60}")
     low, high = LIMITS.get(name, (0.0, math.inf))
     if not low <= value <= high:
