@@ -264,7 +264,7 @@ def _typed(value: object, kind: Any, what: str) -> Any:
     if get_origin(kind) is tuple and isinstance(value, list) and all(isinstance(item, str) for item in value):
         return tuple(value)
     if get_origin(kind) is not None and isinstance(value, dict):
-        return {str(key): _typed_value(item, f"{key} of {what}") for key, item in value.items()}
+        return {str(key): _typed_value(item, f"{_printable(key)} of {what}") for key, item in value.items()}
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -283,6 +283,10 @@ def _typed_value(value: object, what: str) -> Value:
 def _name_of(kind: Any) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list of names"}
     return names.get(get_origin(kind) or kind, "a mapping of names to values")
+
+
+def _printable(key: object) -> str:
+    return key if isinstance(key, str) and key.isprintable() and len(key) < 100 else shown(key)
 
 
 def _described(value: object) -> str:

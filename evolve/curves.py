@@ -174,5 +174,6 @@ def _by_epoch(values: Sequence[float]) -> dict[int, float]:
 
 
 def _not_a_curve(path: Path, at: int, wanted: str, got: str) -> ConfigError:
-    shown = got if len(got) <= 60 else got[:57] + "..."
+    line = " ".join(got.split())
+    shown = line if len(line) <= 60 else line[:57] + "..."
     return ConfigError(f"{path}, line {at}: expected {wanted}, got {shown}")

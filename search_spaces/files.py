@@ -177,7 +177,7 @@ def _entries(mapping: yaml.MappingNode, of: str = "") -> Iterator[tuple[str, yam
     for key_node, node in mapping.value:
         line = key_node.start_mark.line + 1
         key = key_node.value
-        if key_node.tag != _TEXT_TAG or not key:
+        if key_node.tag != _TEXT_TAG or not key or not key.isprintable():
             raise SpaceError(f"{of}key {_described(key_node)} in line {line} is not a name")
         if key in seen:
             raise SpaceError(f"{of}{key} stands twice, in lines {seen[key]} and {line}")

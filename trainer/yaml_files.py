@@ -36,7 +36,7 @@ def shown(value: object) -> str:
 
 
 def cut_short(text: object) -> str:
-    text = str(text)
+    text = "".join(char if char.isprintable() else "?" for char in str(text))
     return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 3] + "..."
 
 

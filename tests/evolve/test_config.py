@@ -84,6 +84,7 @@ def test_a_study_without_a_name_takes_that_of_its_data(data, study):
             "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 5 if i else 'x'}]\n" for i in range(10)),
             "{path} is not YAML: found aliases that unfold into more than 1000000 values",
         ),
+        ('set: {"a\\nb": [1]}', "'a\\nb' of set in {path} is [1]; expected a number"),
         ("k" * 900 + ": 1", "unknown key 'kkk"),
     ],
 )

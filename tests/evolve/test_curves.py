@@ -66,6 +66,11 @@ def test_tables_hold_losses():
             "curve,epoch,fitness\na,one,0.1\n",
             "a.csv, line 2: expected a curve, an epoch and a fitness, got a,one",
         ),
+        (
+            "a.csv",
+            'curve,epoch,fitness\n"a,1\nb,1',
+            "a.csv, line 3: expected a curve, an epoch and a fitness, got a,1 b,1,None",
+        ),
         ("evolve.csv", "trial,state\n0,complete\n", "it only tells how trials ended: give its folder"),
         ("a.jsonl", "[" * 100_000, "a.jsonl, line 1: expected"),
         ("a.jsonl", '{"fitness": [1' + "0" * 400 + "]}\n", "a.jsonl, line 1: expected"),
@@ -77,6 +82,7 @@ def test_what_is_no_curve_is_told_in_one_sentence(name, text, told):
     with pytest.raises(ConfigError) as error:
         read(text, name)
     assert told in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_table_of_another_shape_is_refused():

@@ -140,6 +140,7 @@ BAD = {
     "a list in choices": (b"o: {choices: [[a], b], default: b}\n", "o: choices must be a number, text, true or false"),
     "a number for a key": (b"1: 2\n", "key '1' in line 1 is not a name"),
     "a bool for a key": (b"on: 2\n", "key 'on' in line 1 is not a name"),
+    "two lines for a key": (b'"a\\nb": 2\n', "key 'a\\nb' in line 1 is not a name"),
     "a list for a key": (b"[a]: 2\n", "key a list in line 1 is not a name"),
     "a merge": (b"a: &a {low: 0, high: 1, default: 0}\nb: {<<: *a}\n", "b: key '<<' in line 2 is not a name"),
     "a loop": (b"a: &a {low: *a, high: 1, default: 0}\n", "is not YAML: found aliases that lead into themselves"),

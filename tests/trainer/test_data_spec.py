@@ -163,6 +163,7 @@ def test_an_empty_test_split_means_that_there_is_none(root: Path) -> None:
         ({"train": "x" * 5000}, "'train' in .* leads to .*xxx.*, which does not exist"),
         ({"train": "x" * 5000 + ".json", "val": "y.json"}, "'train' in .* leads to .*xxx.*, which does not exist"),
         ({"train": "a\0b"}, "'train' in .* leads to .*, which does not exist"),
+        ({"train": "a\nb"}, "'train' in .* leads to .*/a.b, which does not exist"),
         ({"train": "~no one/x"}, "'train' in .* leads to .*~no one/x, which does not exist"),
         ({"path": "~no one/x"}, "'path' in .* leads to .*~no one/x, which is no folder"),
         ({"path": "x" * 5000}, "'path' in .* leads to .*, which is no folder"),

@@ -93,7 +93,7 @@ def translate(labels: Labels | NoLabels, own: Sequence[str], names: Sequence[str
     if (ids < 0).any():
         unknown = own[labels.classes[int(np.argmin(ids))]]
         known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise DataError(f"{file} has class '{unknown}', but names lists {known}: add it or mend the label")
+        raise DataError(f"{file} has class {unknown!r:.80}, but names lists {known}: add it or mend the label")
     return dataclasses.replace(labels, classes=ids)
 
 
