@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import os
 import re
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -24,9 +28,11 @@ from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
     OperationalError,
+    PendingRollbackError,
     ProgrammingError,
 )
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from studies.patience import Patience
 
@@ -110,6 +116,8 @@ def is_away(error: BaseException) -> bool:
     """Whether the server or the connection to it is gone for now, and not what was asked of it wrong."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, DBAPIError):
+        if isinstance(cause, PendingRollbackError):  # of an earlier error, after which Optuna asked on
+            return True
         cause = cause.__cause__
     if cause is None or re.search(_REFUSED, str(cause.orig)):
         return False
@@ -134,10 +142,9 @@ class ServerStorage(RDBStorage):
     """Optuna's storage on a database server, which may be away for up to RETRY_S: every call waits for it.
 
     A connection may break after the server has done what it was asked, and before it said so. A call that is made
-    again then has its effect once all the same: what sets a value sets it to the same; a trial that the first attempt
-    has created is found by the name of the call; to finish a trial that has just been finished in the same way is
-    right. One thing is left to chance: a queued trial that was popped by the lost call keeps running without a worker,
-    as if its worker had been killed before it could claim it.
+    again then has its effect once all the same: what sets a value sets it to the same; a trial that an earlier attempt
+    has created or popped from the queue bears the name of the call; to finish a trial that has just been finished in
+    the same way is right.
 
     Heartbeats are on, for Optuna's own tools (see `beat`): with ask and tell, no trial is failed by them.
     """
@@ -149,6 +156,8 @@ class ServerStorage(RDBStorage):
             warnings.simplefilter("ignore", ExperimentalWarning)
             super().__init__(url, engine_kwargs, heartbeat_interval=BEAT_S, grace_period=BEAT_GRACE_S, **more)
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with")  # at every study.ask()
+        logging.getLogger("optuna.storages._rdb.storage").addFilter(_is_worth_telling)
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # or a broken connection is a page of traceback
 
     create_new_study = _patient(RDBStorage.create_new_study)
     delete_study = _patient(RDBStorage.delete_study)
@@ -175,11 +184,13 @@ class ServerStorage(RDBStorage):
     _get_stale_trial_ids = _patient(RDBStorage._get_stale_trial_ids)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        attempts = 0
+        call, attempts = uuid.uuid4().hex, 0
 
         def attempt() -> bool:
             nonlocal attempts
             attempts += 1
+            if state == TrialState.RUNNING:
+                return self._pop(trial_id, call)
             try:
                 return RDBStorage.set_trial_state_values(self, trial_id, state, values)
             except UpdateFinishedTrialError:
@@ -189,6 +200,18 @@ class ServerStorage(RDBStorage):
                 raise
 
         return self.patience(attempt)
+
+    def _pop(self, trial_id: int, call: str) -> bool:
+        """Begin a trial that waits in the queue; False where somebody else did. As Optuna does it, and signed."""
+        with _create_scoped_session(self.scoped_session) as session:
+            trial: Any = models.TrialModel.find_or_raise_by_id(trial_id, session, for_update=True)
+            self.check_trial_is_updatable(trial_id, trial.state)
+            if trial.state != TrialState.WAITING:
+                return _made_by(call, trial.study_id, session) is not None
+            trial.state = TrialState.RUNNING
+            trial.datetime_start = datetime.now()
+            self._set_trial_attr_without_commit(session, models.TrialSystemAttributeModel, trial_id, CALL, call)
+            return True
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         template = copy.copy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
@@ -209,13 +232,22 @@ class ServerStorage(RDBStorage):
         return super()._get_prepared_new_trial(study_id, template_trial, session)
 
 
-def _made_by(call: str, study_id: int, session: Session) -> Any:
-    """The trial that this call has made; None if it has made none."""
-    from optuna.storages._rdb.models import TrialModel, TrialSystemAttributeModel
+def _is_worth_telling(record: logging.LogRecord) -> bool:
+    """Not that a query failed, with the whole of it: Optuna takes any error for a query that was too long."""
+    return not str(record.msg).startswith("Caught an error from sqlalchemy")
 
-    trials = session.query(TrialModel).join(TrialSystemAttributeModel)
-    trials = trials.filter(TrialModel.study_id == study_id, TrialSystemAttributeModel.key == CALL)
-    return trials.filter(TrialSystemAttributeModel.value_json == f'"{call}"').one_or_none()
+
+def _made_by(call: str, study_id: int, session: Session) -> Any:
+    """The trial that this call has created or popped; None if there is none."""
+    signature = models.TrialSystemAttributeModel
+    trials = session.query(models.TrialModel).join(signature).filter(models.TrialModel.study_id == study_id)
+    return trials.filter(signature.key == CALL, signature.value_json == f'"{call}"').one_or_none()
+
+
+def _reach(url: URL) -> None:
+    """Connect once: until that succeeds, the address may be wrong."""
+    engine = create_engine(url, poolclass=NullPool, connect_args=_engine_for(url)["connect_args"])
+    engine.connect().close()
 
 
 def _engine_for(url: URL) -> dict[str, Any]:

@@ -12,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_S = 120  # how long one call waits at most
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+TELL_AFTER_S = 2  # what is over sooner is not worth a line
 
 Result = TypeVar("Result")
 _dice = random.SystemRandom()  # workers shall not all come back in the same moment, nor disturb a seeded generator
@@ -42,7 +43,8 @@ class Patience:
                 if not self._waits or time.monotonic() + pause > began + RETRY_S:
                     self._waits = False
                     raise
-                self._tell_away()
+                if time.monotonic() > began + TELL_AFTER_S:
+                    self._tell_away()
             else:
                 self._tell_back(time.monotonic() - began)
                 return result

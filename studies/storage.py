@@ -37,6 +37,7 @@ _HINTS = {  # what the database says, and what its user can do
     "disk I/O error": "the disk does not take what is written; check its free space, quota and health",
     "no such table": "no study has been stored in it yet",
     'relation "version_info" does not exist': "no study has been stored in it yet",
+    "version_info' doesn't exist": "no study has been stored in it yet",
     "database is locked": f"another process has kept it locked for {BUSY_TIMEOUT_S} seconds",
     "no longer compatible": "another version of Optuna made it; 'optuna storage upgrade --storage URL' converts it",
 }

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "s3cret-pass"
 START_S = 60
@@ -30,6 +32,7 @@ class Server:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{type(self).__name__.lower()}-"))
         self.port = _free_port()
+        self.largest_file: int | None = None  # bytes, from the next start on: as on a disk that is full
         self._process: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
@@ -105,9 +108,14 @@ class Server:
                 stderr=log,
                 env={**os.environ, "HOME": str(self.folder), "LC_ALL": "C"},
                 start_new_session=True,  # a Ctrl-C is for the tests
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  # one call, which needs no lock
+                preexec_fn=self._prepare_child,  # noqa: PLW1509  # one call, which needs no lock
                 **(user if os.geteuid() == 0 else {}),
             )
+
+    def _prepare_child(self) -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if self.largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.largest_file, self.largest_file))
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
@@ -172,11 +180,17 @@ class Redis(Server):
         pairs = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         return [self.program("redis-server"), *pairs, "--appendonly", "yes"]
 
+    @property
+    def client(self) -> Any:
+        import redis
+
+        return redis.Redis.from_url(self.new_database())
+
     def is_ready(self) -> bool:
         import redis
 
         try:
-            return bool(redis.Redis.from_url(self.new_database()).ping())
+            return bool(self.client.ping())
         except redis.ConnectionError:
             return False
 
@@ -184,9 +198,7 @@ class Redis(Server):
         return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
     def clear(self) -> None:
-        import redis
-
-        redis.Redis.from_url(self.new_database()).flushall()
+        self.client.flushall()
 
 
 class MariaDB(Server):
@@ -245,6 +257,7 @@ def lend(server: Postgres | Redis | MariaDB) -> Iterator[Lent]:
     """Lend the server to one test, which may leave it stopped."""
     server.start()
     yield Lent(server)
+    server.largest_file = None
     server.start()
 
 
@@ -260,10 +273,6 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _children_of(pid: int) -> list[int]:
