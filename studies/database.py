@@ -95,6 +95,7 @@ def open_database(url: str, shown: str, *, read_only: bool, patient: bool) -> RD
     parsed = parse(url)
     if parsed.get_backend_name() != "sqlite":
         patience = Patience(shown, is_away, waits=patient)
+        patience(lambda: _reach(parsed))
         tables = {"skip_table_creation": read_only}
         address = parsed.render_as_string(hide_password=False)
         return patience(lambda: _connect(ServerStorage, address, _engine_for(parsed), patience=patience, **tables))

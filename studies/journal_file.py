@@ -64,9 +64,7 @@ class JournalFile(BaseJournalBackend):
                             settled = self._lines(file)
                         if settled[:1] != [line]:
                             break  # it was being cut off and written over
-                        logger.warning(
-                            "journal %s: record %d cannot be read, and is left out", self._path, self._number
-                        )
+                        logger.warning("journal %s: cannot read record %d, it is left out", self._path, self._number)
                     self._number, self._offset = self._number + 1, self._offset + len(line) + 1
                     if self._number > log_number_from:
                         yield _NOTHING if record is None else record
