@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 import evolve
 from evolve.budget import seconds_of
-from evolve.config import OWN_DATA, ConfigError, EvolveConfig, key_of, mask_secrets, resolve_config
+from evolve.config import OWN_DATA, ConfigError, EvolveConfig, key_of, mask_secrets, mask_url, resolve_config
 from evolve.standing import NoResult
 from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
 from trainer import DataError, TrainerError
 
 DEFAULTS = {**vars(EvolveConfig()), **vars(EvolveConfig().train_options())}
+PASSWORD_SHOWN = (
+    "the password in --storage is there for everybody on this machine to see (ps); give the URL as EVOLVE_STORAGE, "
+    "or leave its password to PGPASSWORD or ~/.pgpass"
+)
 NOTHING_COMPLETED, ASKED_WRONGLY, INTERRUPTED = 1, 2, 130
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -115,6 +120,14 @@ def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...
         if "=" not in pair:
             raise ConfigError(f"--set {pair} is not name=value, as in --set lr0=0.02")
     return {name.strip(): read_scalar(text) for name, _, text in (pair.partition("=") for pair in pairs)} or None
+
+
+def _storage(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    """Warn of a password that stands on the command line."""
+    source = ctx.get_parameter_source(option.name or "")
+    if url is not None and source is ParameterSource.COMMANDLINE and mask_url(url) != url:
+        click.echo(f"evolve: warning: {PASSWORD_SHOWN}", err=True)
+    return url
 
 
 AT_LEAST_1 = click.IntRange(min=1)
@@ -227,6 +240,7 @@ study_options = together(
         "URL of an Optuna storage.  [default: SQLite in the run folder]",
         metavar="URL",
         envvar="EVOLVE_STORAGE",
+        callback=_storage,
     ),
     bucket_option,
 )
@@ -256,6 +270,7 @@ found_study = together(
     click.option(
         "--storage",
         envvar="EVOLVE_STORAGE",
+        callback=_storage,
         metavar="URL",
         help="URL of its storage.  [default: as in its evolve.yaml]",
     ),
@@ -293,7 +308,14 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 
 
 @cli.command()
-@click.option("--storage", envvar="EVOLVE_STORAGE", required=True, metavar="URL", help="URL of the study's storage.")
+@click.option(
+    "--storage",
+    envvar="EVOLVE_STORAGE",
+    callback=_storage,
+    required=True,
+    metavar="URL",
+    help="URL of the study's storage.",
+)
 @click.option("--study", required=True, metavar="NAME", help="Name of the study.")
 @click.option(
     "--wait", metavar="TIME", help="How long to wait for a study that is not there yet.  [default: not at all]"

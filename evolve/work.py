@@ -71,7 +71,7 @@ def open_work(
     goals = Goals.parse(config.objective)
     if slots := slots_of(config):
         config = replace(config, device=slots[0].device)  # what is prepared here, and raced
-    there = open_storage(config.storage or sqlite_url(paths.database)) if joining else None
+    there = open_storage(config.storage or sqlite_url(paths.database), patient=True) if joining else None
     space, pinned = (space_of(config), {}) if there is None else space_there(config, there)
     as_options = option_hyps(space, config.trainer)
     _, base = settle(space.defaults(), config.train_options(), as_options)

@@ -15,7 +15,7 @@ from studies.persistence import (
 )
 from studies.pruner import PRUNERS, AshaPruner, EvolvePruner, build_pruner
 from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
-from studies.storage import beat, make_durable, open_storage, sqlite_url, storage_errors
+from studies.storage import make_durable, open_storage, sqlite_url, storage_errors
 from studies.study import abandon, claim, finished, generation_of, open_study, requeue_lost, trials_of
 
 __all__ = [
@@ -30,7 +30,6 @@ __all__ = [
     "StudyError",
     "abandon",
     "append_row",
-    "beat",
     "best_front_of",
     "best_of",
     "build_pruner",

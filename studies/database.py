@@ -42,7 +42,7 @@ SILENCE_S = 60  # after which a connection that brings nothing is taken for brok
 CREATION_TRIES = 20
 BEAT_S, BEAT_GRACE_S = 15, 120  # of Optuna's heartbeat: how often, and who is stale
 
-CALL = "evolve:call"  # system attribute of a trial: which call has made it
+MADE_BY = "evolve:made_by"  # system attribute of a trial: the call that has created it, or popped it from the queue
 
 _DRIVERS = {  # of a scheme that names none, as SQLAlchemy and as Python call them: the first is what our extras install
     "postgresql": {"psycopg": "psycopg", "psycopg2": "psycopg2"},
@@ -147,7 +147,7 @@ class ServerStorage(RDBStorage):
     has created or popped from the queue bears the name of the call; to finish a trial that has just been finished in
     the same way is right.
 
-    Heartbeats are on, for Optuna's own tools (see `beat`): with ask and tell, no trial is failed by them.
+    Heartbeats are on, for Optuna's own tools (see `studies.lease`): with ask and tell, no trial is failed by them.
     """
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any], *, patience: Patience, **more: Any) -> None:
@@ -211,13 +211,13 @@ class ServerStorage(RDBStorage):
                 return _made_by(call, trial.study_id, session) is not None
             trial.state = TrialState.RUNNING
             trial.datetime_start = datetime.now()
-            self._set_trial_attr_without_commit(session, models.TrialSystemAttributeModel, trial_id, CALL, call)
+            self._set_trial_attr_without_commit(session, models.TrialSystemAttributeModel, trial_id, MADE_BY, call)
             return True
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         template = copy.copy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
         call = uuid.uuid4().hex
-        template.system_attrs = {**template.system_attrs, CALL: call}
+        template.system_attrs = {**template.system_attrs, MADE_BY: call}
         try:
             return self.patience(lambda: RDBStorage._create_new_trial(self, study_id, template))
         finally:
@@ -226,7 +226,7 @@ class ServerStorage(RDBStorage):
     def _get_prepared_new_trial(self, study_id: int, template_trial: FrozenTrial | None, session: Session) -> Any:
         """Within the transaction: what an earlier attempt of the same call has stored, or else a new trial."""
         assert template_trial is not None
-        call = template_trial.system_attrs[CALL]
+        call = template_trial.system_attrs[MADE_BY]
         if call in self._attempted and (stored := _made_by(call, study_id, session)) is not None:
             return stored
         self._attempted.add(call)
@@ -242,7 +242,7 @@ def _made_by(call: str, study_id: int, session: Session) -> Any:
     """The trial that this call has created or popped; None if there is none."""
     signature = models.TrialSystemAttributeModel
     trials = session.query(models.TrialModel).join(signature).filter(models.TrialModel.study_id == study_id)
-    return trials.filter(signature.key == CALL, signature.value_json == f'"{call}"').one_or_none()
+    return trials.filter(signature.key == MADE_BY, signature.value_json == f'"{call}"').one_or_none()
 
 
 def _reach(url: URL) -> None:

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 BEAT = "beat"  # user attribute of a trial: [count, when in seconds since 1970 (for people)]
 BEAT_S = 10.0
 SILENCE_S = 60.0  # so long without a new beat, and a trial's process is taken for gone
+DEAF_S = 10.0  # what lies longer between two looks was no silence: the storage was away, or nobody looked
 
 
 class Pulse:
@@ -71,23 +72,29 @@ class Pulse:
 
 @dataclass
 class Listener:
-    """Hears the beats of running trials and knows which have fallen silent, by the clock of this process."""
+    """Hears the beats of running trials and knows which have fallen silent, by the clock of this process.
+
+    A storage that was away has kept everybody from beating: between two looks no more than DEAF_S counts as silence.
+    """
 
     silence_s: float = SILENCE_S
     clock: Callable[[], float] = time.monotonic
-    _heard: dict[int, tuple[Any, float]] = field(default_factory=dict)  # trial number -> its last sign, since when
+    _heard: dict[int, tuple[Any, float]] = field(default_factory=dict)  # trial number -> its sign, silent for how long
+    _looked: float | None = None
 
     def silent(self, trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
         """Of these trials those that run and have given no new sign for `silence_s` since this listener was asked."""
         now = self.clock()
+        passed = 0.0 if self._looked is None else min(now - self._looked, DEAF_S)
+        self._looked = now
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         heard = {}
         for trial in running:
             sign = _sign(trial)
-            before, since = self._heard.get(trial.number, (None, now))
-            heard[trial.number] = (sign, since if before == sign else now)
+            before, silent_s = self._heard.get(trial.number, (None, 0.0))
+            heard[trial.number] = (sign, silent_s + passed if before == sign else 0.0)
         self._heard = heard
-        return [trial for trial in running if now - heard[trial.number][1] >= self.silence_s]
+        return [trial for trial in running if heard[trial.number][1] >= self.silence_s]
 
 
 def _sign(trial: FrozenTrial) -> Any:

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from optuna import Study, Trial
+from optuna import Study
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from studies.database import BUSY_TIMEOUT_S, ServerStorage, open_database
+from studies.database import BUSY_TIMEOUT_S, open_database
 from studies.errors import StudyError
 from studies.journal_file import JournalFile
 
@@ -94,13 +94,6 @@ def make_durable(study: Study) -> None:
         return
     with storage_errors(storage.url), closing(storage.engine.raw_connection()) as connection:
         connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # not within a transaction
-
-
-def beat(study: Study, trial: Trial) -> None:
-    """Have Optuna's own tools see that the trial is worked on: every BEAT_S seconds, where the storage is a server."""
-    storage = getattr(study._storage, "_backend", study._storage)
-    if isinstance(storage, ServerStorage):
-        storage.record_heartbeat(trial._trial_id)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from servers import PASSWORD
 from small_study import exit_code, fork, history, in_process, open_small, run
 
-from studies import StudyError, beat, open_storage, patience, storage_errors, trials_of
+from studies import StudyError, open_storage, patience, storage_errors, trials_of
 from studies.database import ServerStorage
 
 WITH_TABLES = ["postgres", "mariadb"]
@@ -260,7 +260,7 @@ def test_optunas_own_tools_see_who_is_alive_and_asking_fails_nobody(database, sp
     backend = study._storage._backend
     backend.grace_period = 1
     trial = study.ask()
-    beat(study, trial)
+    backend.record_heartbeat(trial._trial_id)
     assert backend._get_stale_trial_ids(study._study_id) == []
     time.sleep(2.1)
     assert backend._get_stale_trial_ids(study._study_id) == [trial._trial_id]
@@ -269,5 +269,5 @@ def test_optunas_own_tools_see_who_is_alive_and_asking_fails_nobody(database, sp
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed")  # as the storage has it, see below
         study.tell(study.ask(), 0.5)
     assert trials_of(study)[trial.number].state == TrialState.RUNNING
-    beat(study, trial)
+    backend.record_heartbeat(trial._trial_id)
     assert backend._get_stale_trial_ids(study._study_id) == []
