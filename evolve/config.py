@@ -166,7 +166,7 @@ def parse_settings(text: str, types: Mapping[str, Any], where: str) -> dict[str,
         content = yaml.load(text, Loader=BoundedLoader)
     except RecursionError as error:
         raise ConfigError(f"{where} is not YAML: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: `budget: 2024-13-45` as a date
+    except yaml.YAMLError as error:
         raise ConfigError(f"{where} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}

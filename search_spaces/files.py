@@ -49,6 +49,15 @@ class BoundedLoader(yaml.SafeLoader):
             raise ComposerError(None, None, "found half of a surrogate pair", node.start_mark) from None
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # 2024-13-45 looks like a date, !!bool x says it were one
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            what = f"found {node.value!r:.60}, which is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(None, None, what, node.start_mark) from None
+
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > MOST_DIGITS:
             raise ConstructorError(None, None, f"found a number of {len(node.value)} characters", node.start_mark)
@@ -215,7 +224,7 @@ def _scalar(node: yaml.ScalarNode) -> Any:
         return node.value
     try:
         return _Loader("").construct_object(node)
-    except (ValueError, LookupError, ConstructorError):  # a tag that its text does not honour: !!int x
+    except ConstructorError:  # a tag that its text does not honour: !!int x
         return None
 
 

@@ -26,7 +26,7 @@ def load_yaml(path: Path) -> Any:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
     except RecursionError as error:
         raise DataError(f"{path} is not YAML: it is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: `train: 2024-13-45` as a date
+    except yaml.YAMLError as error:
         raise DataError(f"{path} is not YAML: {_one_line(error)}") from error
 
 
@@ -60,6 +60,15 @@ class _BoundedLoader(yaml.SafeLoader):
         except UnicodeDecodeError:
             raise ComposerError(None, None, "found half of a surrogate pair", node.start_mark) from None
         return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):  # 2024-13-45 looks like a date, !!bool x says it were one
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            what = f"found {node.value!r:.60}, which is no {node.tag.rpartition(':')[2]}"
+            raise ConstructorError(None, None, what, node.start_mark) from None
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > MOST_DIGITS:
