@@ -229,6 +229,7 @@ worker_options = together(
     setting("backend", "Who starts the workers: loky (this machine), dask or ray.", metavar="NAME"),
     setting("address", "Of a Dask or Ray cluster.  [default: one of this machine's own]", metavar="ADDRESS"),
     setting("retries", "How often a hyp is queued again whose worker died."),
+    setting("checkpoint", "Save every epoch: a trial whose worker died goes on from its last one."),
 )
 bucket_option = setting("bucket", "Copy results to this folder as they come: s3://..., gs://..., ...", metavar="URL")
 study_options = together(

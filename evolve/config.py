@@ -89,6 +89,8 @@ class EvolveConfig:
     backend: str = "loky"
     address: str | None = None
     retries: int = 3
+    checkpoint: bool = False
+    keep: int = 3
     max_failures: int = 10
     trial_timeout: int | None = None
 
@@ -239,7 +241,7 @@ def _check(config: EvolveConfig) -> None:
         raise ConfigError(f"--target is {config.target}; it has to be a fitness, such as 0.5")
     if config.race is not None and config.race < 0:
         raise ConfigError(f"--race is {config.race}; it cannot be negative (0: no race)")
-    for name in ("threads", "seed", "retries", "freeze_epochs", "freeze_batch", "nominal_batch"):
+    for name in ("threads", "seed", "retries", "keep", "freeze_epochs", "freeze_batch", "nominal_batch"):
         if getattr(config, name) < 0:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it cannot be negative")

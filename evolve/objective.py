@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Generator
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import optuna
 
+from evolve.continuing import Known, take_over
 from evolve.fitness import METRICS, Fitness
 from evolve.goals import ONE, Goals
 from evolve.hyps import settle
@@ -19,7 +21,10 @@ from evolve.records import Records
 from evolve.standing import Outcome
 from evolve.watcher import Watcher
 from search_spaces import Hyp
-from trainer import EpochMetrics, TrainerError, TrainJob, TrainOptions
+from studies.study import RESUMED
+from trainer import EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Objective:
         """
         outcome = Outcome(trial.number, "failed", failure="the trainer ended without an epoch")
         try:
-            with closing(self._train(trial, hyp, seed)) as epochs:
+            with closing(self._epochs(trial, self._job(trial.number, hyp, seed))) as epochs:
                 for metrics in epochs:
                     with self.interrupts.held():
                         outcome = self._report(trial, metrics)
@@ -56,12 +61,48 @@ class Objective:
             return replace(outcome, state="failed", failure=_reason(error))
         return outcome
 
-    def _train(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Generator[EpochMetrics, None, None]:
-        workdir = self.paths.trial(trial.number)
+    def _job(self, number: int, hyp: Hyp, seed: int) -> TrainJob:
+        workdir = self.paths.trial(number)
         workdir.mkdir(parents=True, exist_ok=True)
-        self.paths.metrics(trial.number).unlink(missing_ok=True)  # of a study that was deleted, but not its folder
+        for path in (self.paths.metrics(number), self.paths.last(number), self.paths.best(number)):
+            path.unlink(missing_ok=True)  # of a study that was deleted, but not its folder
         rest, options = settle(hyp, self.options, self.as_options)
-        return self.train(TrainJob(rest, replace(options, seed=seed), workdir))
+        return TrainJob(rest, replace(options, seed=seed), workdir)
+
+    def _epochs(self, trial: optuna.Trial, job: TrainJob) -> Generator[EpochMetrics, None, None]:
+        """Train from epoch 1 on; or, where a lost trial has left a checkpoint, from its last epoch on."""
+        known = take_over(self.paths, trial) if job.options.save else None
+        went_on = known is not None and (yield from self._go_on(trial, job, known))
+        if not went_on:
+            yield from self.train(job)
+
+    def _go_on(self, trial: optuna.Trial, job: TrainJob, known: Known) -> Generator[EpochMetrics, None, bool]:
+        """Train what a lost trial has left to do; False where its checkpoint is of no use: then nothing was yielded."""
+        began = False
+        try:
+            with closing(self.train(replace(job, resume=True))) as epochs:
+                for metrics in epochs:
+                    if not began:
+                        self._report_known(trial, known, metrics.epoch)
+                    began = True
+                    yield metrics
+        except TrainingDiverged:
+            raise
+        except TrainerError as error:
+            if began:
+                raise
+            self.interrupts.check()  # it may have failed because we leave
+            logger.warning("trial %d begins anew, as it cannot go on: %s", trial.number, _reason(error))
+        return began
+
+    def _report_known(self, trial: optuna.Trial, known: Known, epoch: int) -> None:
+        """Tell of the epochs before this one as if they had been trained now."""
+        with self.interrupts.held():
+            trial.set_user_attr(RESUMED, epoch)
+            self.records.put_epochs(trial.number, [row for at, row in sorted(known.rows.items()) if at < epoch])
+            for at, fitness in sorted(known.fitness.items()):
+                if at < epoch:
+                    trial.report(fitness, step=at)
 
     def _report(self, trial: optuna.Trial, metrics: EpochMetrics) -> Outcome:
         """Tell the pruner, the trial's own file and the watcher of an epoch; the outcome if it were the last."""

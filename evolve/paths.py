@@ -83,6 +83,18 @@ class RunPaths:
         """One JSON line an epoch of one trial."""
         return self.trial(number) / "metrics.jsonl"
 
+    def train_log(self, number: int) -> Path:
+        """What one trial's training printed."""
+        return self.trial(number) / "train.log"
+
+    def last(self, number: int) -> Path:
+        """The state of one trial after its last epoch, from which it can go on."""
+        return self.trial(number) / "last.pt"
+
+    def best(self, number: int) -> Path:
+        """The weights of one trial's fittest epoch."""
+        return self.trial(number) / "best.pt"
+
 
 @dataclass(frozen=True)
 class TrainingPaths:

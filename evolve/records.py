@@ -14,7 +14,7 @@ from optuna import Study
 import evolve
 from evolve.config import EvolveConfig
 from evolve.hyps import option_hyps
-from evolve.journal import epoch_row, json_line
+from evolve.journal import Row, epoch_row, json_line
 from evolve.paths import RunPaths, from_here
 from evolve.tables import name_dead
 from evolve.watcher import Watcher
@@ -72,6 +72,12 @@ class Records:
         with self._forgiving(self._paths.table):
             rewrite_csv(self._paths.table, self._study, self._space)
             self._table_is_whole = True
+
+    def put_epochs(self, number: int, rows: Iterable[Row]) -> None:
+        """Begin a trial's file with epochs that were trained before it."""
+        path = self._paths.metrics(number)
+        with self._forgiving(path):
+            write_atomically(path, "".join(map(json_line, rows)))
 
     def add_epoch(self, number: int, metrics: EpochMetrics, fitness: float) -> None:
         """Append an epoch to its trial's file: JSON, where null stands for what is no finite number."""

@@ -86,7 +86,7 @@ def open_work(
     ):
         watcher.preparing(config.data)
         check_understood(part(space.defaults(), as_options)[1], trainer.hyps, config.trainer)
-        options = replace(config.train_options(), fitness_weights=fitness.in_order)
+        options = replace(config.train_options(), save=config.checkpoint, fitness_weights=fitness.in_order)
         for variant in variants(space, options, as_options):  # at last the base's
             prepared = trainer.prepare(variant)
         goals.check_told(prepared.costs, config.trainer)

@@ -52,6 +52,7 @@ EPOCHS = "epochs"  # how many it ran
 FAILURE = "failure"  # one line
 LOST = "lost"  # why; the trial does not count, its hyp was queued again
 RETRY_OF = "retry_of"  # number of the lost trial
+RESUMED = "resumed"  # of a retry: the epoch of the lost trial that it went on after
 BASE = "base"  # True where the base is trained, under whatever seed (and of a study: the hyp that it starts from)
 KNOWN = (
     "known"  # where the result was taken over from, in words: nothing was trained here, and the trial counts nowhere
@@ -146,6 +147,16 @@ def counts(trial: FrozenTrial) -> bool:
 def is_lost(trial: FrozenTrial) -> bool:
     """Whether its process ended before it did; the hyp lives on in its retry."""
     return trial.state == TrialState.FAIL and LOST in trial.user_attrs
+
+
+def lost_before(trials: Sequence[FrozenTrial], trial: Trial | FrozenTrial) -> list[FrozenTrial]:
+    """The lost trials that had the hyp and the generation of this one before it, the latest first."""
+    found: list[FrozenTrial] = []
+    before = trial.user_attrs.get(RETRY_OF)
+    while before is not None:
+        found.append(trials[before])
+        before = trials[before].user_attrs.get(RETRY_OF)
+    return found
 
 
 def is_known(trial: FrozenTrial) -> bool:
@@ -387,11 +398,7 @@ def _is_orphan(trial: FrozenTrial, exclusive: bool, silent: bool) -> bool:
 
 def _deaths(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
     """How often the process that trained the trial's hyp has ended before."""
-    count = 0
-    while (before := trial.user_attrs.get(RETRY_OF)) is not None:
-        trial = trials[before]
-        count += trial.user_attrs.get(LOST) == DIED
-    return count
+    return sum(before.user_attrs.get(LOST) == DIED for before in lost_before(trials, trial))
 
 
 def _fail(study: Study, trial: FrozenTrial, reason: str) -> None:

@@ -35,7 +35,8 @@ class TrainOptions:
     `final_split` is scored too, once, when the last epoch has ended, if the data has it ("": none).
 
     `save` leaves last.pt and best.pt in the job's folder, `plots` its pictures; `fitness_weights` weigh precision,
-    recall, mAP50 and mAP50-95 where best.pt is chosen.
+    recall, mAP50 and mAP50-95 where best.pt is chosen. last.pt is there before the epoch is reported, replaced whole or
+    not at all, and only from a trainer that can `resume` from it: others leave none, whatever is asked.
     """
 
     data: str = "digits"

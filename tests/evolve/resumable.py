@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from toy import ToyTrainer
 
-from trainer import EpochMetrics, Prepared, TrainJob, TrainOptions
+from trainer import DataError, EpochMetrics, Prepared, TrainJob, TrainOptions
 
 
 class Resumable(ToyTrainer):
@@ -22,11 +24,22 @@ class Resumable(ToyTrainer):
 
     def train(self, job: TrainJob) -> Iterator[EpochMetrics]:
         last, done = job.workdir / "last.pt", 0
+        of = {"hyp": {name: value for name, value in job.hyp.items() if not name.startswith("fault")}}
+        of["seed"] = job.options.seed
         if job.resume:
-            done = json.loads(last.read_text())["epoch"]
-            job = replace(job, hyp={name: value for name, value in job.hyp.items() if not name.startswith("fault")})
+            state = json.loads(last.read_text())
+            if {name: state[name] for name in of} != of:
+                raise DataError(f"the hyp of {last} is another one")
+            done = state["epoch"]
+            job = replace(job, hyp=of["hyp"])
         for metrics in super().train(job):
-            if metrics.epoch > done:
+            if metrics.epoch >= done:
                 if job.options.save:
-                    last.write_text(json.dumps({"epoch": metrics.epoch}))
+                    replace_file(last, {**of, "epoch": metrics.epoch})
                 yield metrics
+
+
+def replace_file(path: Path, state: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(state))
+    os.replace(part, path)
