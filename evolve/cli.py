@@ -232,6 +232,7 @@ worker_options = together(
     setting("checkpoint", "Save every epoch: a trial whose worker died goes on from its last one."),
 )
 bucket_option = setting("bucket", "Copy results to this folder as they come: s3://..., gs://..., ...", metavar="URL")
+keep_option = setting("keep", "Best trials that keep logs and weights; of others only metrics stay.")
 study_options = together(
     "The study",
     setting("study", "Name of the study and of its run folder.  [default: the name of the data]", metavar="NAME"),
@@ -243,6 +244,7 @@ study_options = together(
         envvar="EVOLVE_STORAGE",
         callback=_storage,
     ),
+    keep_option,
     bucket_option,
 )
 trained_options = together(
@@ -428,6 +430,30 @@ def verify(study: str | None, runs: str, quiet: bool, **asked: Any) -> None:
     from evolve.verifying import verify as race_again
 
     race_again(study, Path(runs), watcher=watcher_for(Console(), quiet=quiet), **asked)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@found_study
+@click.option(
+    "--keep",
+    type=click.IntRange(min=0),
+    metavar="K",
+    help="Best trials that keep logs and weights.  [default: as in the study]",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+def clean(study: str | None, runs: str, **asked: Any) -> None:
+    """Remove what a study left on the disk and needs no longer.
+
+    That is what trials left that are not among the best, but for their metrics, lost trials that were done again, races
+    of the study as it was before, and folders of trials that the study does not have. Without STUDY it is the study
+    that improved last. It is refused while `evolve run` works on the study.
+    """
+    quieten_libraries()
+    from evolve.cleaning import clean as clean_up
+
+    for line in clean_up(study, Path(runs), **asked):
+        click.echo(line)
 
 
 @cli.command()

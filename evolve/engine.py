@@ -62,6 +62,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         hints: Callable[[], Sequence[str]] = tuple
         try:
             work.records.catch_up()
+            work.shelf.catch_up(work.records.front)
             stop = unfinished_race(work) or loop.run()
             reason, hints = stop.reason, partial(brief, work.study, work.space)
             if stop.reached:

@@ -56,6 +56,7 @@ class Follower:
             work.records.add_trial(trial.number)
         front = best_front_of(work.study, work.space) if self._own else work.records.front
         self.standing = with_best(self.standing.after(outcome), front)
+        work.shelf.ended(trial.number, front)
         if self._own in (None, trial.user_attrs.get(WORKER)):
             change = change_of(work.study, work.space, trial.number)
             work.watcher.finished(replace(outcome, change=change), self.standing)

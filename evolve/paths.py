@@ -66,18 +66,28 @@ class RunPaths:
     def for_others(self) -> tuple[str, ...]:
         """Patterns of what a copy of the folder needs, to be looked at and to go on elsewhere."""
         best = (self.best_hyp, self.unconfirmed, self.front_table, self.best_hyp.parent / "front" / "*.yaml")
-        folders = (self.root / "trials" / "*", self.root / "races" / "*" / "trials" / "*")
+        folders = (self.trials / "*", self.of_race("*").trials / "*")
         metrics = (folder / "metrics.jsonl" for folder in folders)
         found = (self.config, self.table, self.database, self.race, *best, *metrics)
         return tuple(path.relative_to(self.root).as_posix() for path in found)
 
     def of_race(self, name: str) -> RunPaths:
         """The files of a race's trainings, which are numbered as trials are."""
-        return RunPaths(self.root / "races" / name)
+        return RunPaths(self.races / name)
+
+    @property
+    def trials(self) -> Path:
+        """The folder of the trials' folders."""
+        return self.root / "trials"
+
+    @property
+    def races(self) -> Path:
+        """The folder of the races' folders."""
+        return self.root / "races"
 
     def trial(self, number: int) -> Path:
         """The folder that is one trial's own."""
-        return self.root / "trials" / f"{number:05d}"
+        return self.trials / f"{number:05d}"
 
     def metrics(self, number: int) -> Path:
         """One JSON line an epoch of one trial."""

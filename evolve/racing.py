@@ -11,12 +11,13 @@ from optuna import Study
 from evolve.budget import Stop
 from evolve.config import EvolveConfig
 from evolve.goals import Goals
+from evolve.keeping import Shelf
 from evolve.outcomes import tell
 from evolve.records import Records
 from evolve.standing import NoResult, Outcome
 from evolve.watcher import Racing
 from evolve.work import Work
-from studies import StudyError, abandon, finished, make_durable, storage_errors, suggest, trials_of
+from studies import StudyError, abandon, best_front_of, finished, make_durable, storage_errors, suggest, trials_of
 from studies.decision import Decision
 from studies.noise import by_hyp
 from studies.race import LEAST_TRAININGS, Race, Rounds, cost, rounds_for, rounds_within
@@ -117,6 +118,7 @@ class Heats:
             paths=paths,
             records=Records(opened, work.space, work.config, paths, work.watcher),
         )
+        self._shelf = Shelf(opened, paths, work.config.keep)
 
     def run_one(self) -> bool:
         """Run the heat that is due; False where the race has ended."""
@@ -137,6 +139,7 @@ class Heats:
                 with interrupts.held():
                     tell(self._opened, trial, outcome, heat.seed)
                     make_durable(self._opened)
+                    self._shelf.ended(trial.number, best_front_of(self._opened, self._work.space))
                     watcher.raced(heat, outcome, len(runs_of(self._opened)))
         except BaseException as error:
             if trial is not None:

@@ -13,6 +13,7 @@ from evolve.fitness import Fitness
 from evolve.goals import Goals
 from evolve.hyps import option_hyps, part, settle, variants
 from evolve.interrupts import Interrupts
+from evolve.keeping import Shelf
 from evolve.lock import sole_use
 from evolve.objective import Objective
 from evolve.opening import (
@@ -52,6 +53,7 @@ class Work:
     study: Study
     objective: Objective
     records: Records
+    shelf: Shelf
     watcher: Watcher
     trainer: ProcessTrainer
     prepared: Prepared
@@ -102,7 +104,8 @@ def open_work(
         records = Records(study, space, config, paths, watcher, pinned)
         objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts, goals, as_options)
         notes = (*taken, *goals.tell(prepared.costs, config.sampler))
-        yield Work(config, paths, space, study, objective, records, watcher, trainer, prepared, pinned, notes)
+        shelf = Shelf(study, paths, config.keep)
+        yield Work(config, paths, space, study, objective, records, shelf, watcher, trainer, prepared, pinned, notes)
 
 
 def ended(work: Work, standing: Standing, reason: str, no_race: str = "") -> Ended:

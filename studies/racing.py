@@ -104,6 +104,15 @@ def is_unfinished(study: Study, space: Space, rounds: Rounds, epochs: int) -> bo
     return there is not None and RACE in there.user_attrs and next_heat(race_of(there), runs_of(there)) is not None
 
 
+def current_races(study: Study) -> dict[str, Study]:
+    """The races of the study as it is now, by name: those that have ended, and one that has not."""
+    races = [_load(study, number) for number in range(1, _count(study) + 1)]
+    now = finished(study)
+    return {
+        race.study_name: race for race in races if race and race.user_attrs.get(IDENTITY, {}).get("generations") == now
+    }
+
+
 def race_of(opened: Study) -> Race:
     """The race that such a study holds."""
     noted, asked = opened.user_attrs[RACE], opened.user_attrs[IDENTITY]

@@ -2,29 +2,27 @@
 
 import json
 import os
-import shutil
 import signal
 
 import pytest
 from small_world import World, wait_for
 
-from evolve.journal import read_rows
+from evolve.cli import INTERRUPTED
 from studies.study import counts, generations
 
-RESUMABLE = ("--trainer", "resumable:Resumable", "--checkpoint")
-EPOCHS = ("--epochs", "6", "--pruner", "none", "--race", "0")
-FAULT = ("--set", "fault=sleep", "--set", "fault_epoch=4")
+TRAINER = ("--trainer", "resumable:Resumable")
+EPOCHS = ("--epochs", "6", "--pruner", "none", "--race", "0", "--generations", "1")
+ASLEEP = ("--set", "fault=sleep", "--set", "fault_epoch=4")
+CHECKPOINT = (*TRAINER, *EPOCHS, "--checkpoint")
 
 
-def asleep(world, process, count=1):
-    """Wait until so many trainings sleep in their fourth epoch."""
-    wait_for(lambda: len(list(world.run_folder.glob("trials/*/asleep"))) == count or process.poll() is not None)
+def stop_in_the_fourth_epoch(world, *arguments, number=signal.SIGKILL):
+    """A study of one generation, stopped while its training sleeps; what it said."""
+    process = world.start(*arguments, *ASLEEP)
+    wait_for(lambda: list(world.run_folder.glob("trials/*/asleep")) or process.poll() is not None, 120)
     assert process.poll() is None, process.communicate()
-
-
-def kill(process):
-    process.kill()
-    process.communicate()
+    process.send_signal(number)
+    return process.communicate(timeout=120)
 
 
 def metrics_of(world, number, study="points"):
@@ -41,16 +39,143 @@ def ends(world, study="points"):
     return {generation: trial for generation, trial in found if counts(trial)}
 
 
-def test_a_killed_trial_goes_on_after_its_last_epoch_with_the_same_metrics(faulty: World):
-    process = faulty.start(*RESUMABLE, *EPOCHS, *FAULT, "--generations", "1")
-    asleep(faulty, process)
-    kill(process)
-    result = faulty.run(*RESUMABLE, *EPOCHS, *FAULT, "--generations", "1")
+def assert_equal_to_a_whole_one(world, *arguments):
+    """Every generation of the study equals that of one that was never stopped."""
+    result = world.run(*arguments, "--study", "whole")
     assert result.exit_code == 0, result.output
-    retry = ends(faulty)[0]
-    assert (retry.user_attrs["retry_of"], retry.user_attrs["resumed"]) == (0, 3)
-    assert faulty.run("--trainer", "resumable:Resumable", *EPOCHS, "--generations", "1", "--study", "whole").exit_code == 0
-    whole = ends(faulty, "whole")[0]
-    assert retry.intermediate_values == whole.intermediate_values
-    assert (retry.value, retry.user_attrs["metrics"]) == (whole.value, whole.user_attrs["metrics"])
-    assert metrics_of(faulty, retry.number) == metrics_of(faulty, 0, "whole")
+    wholes = ends(world, "whole")
+    assert ends(world).keys() == wholes.keys()
+    for generation, trial in ends(world).items():
+        whole = wholes[generation]
+        assert trial.intermediate_values == whole.intermediate_values
+        assert (trial.state, trial.values) == (whole.state, whole.values)
+        assert trial.user_attrs["metrics"] == whole.user_attrs["metrics"]
+        assert metrics_of(world, trial.number) == metrics_of(world, whole.number, "whole")
+
+
+def test_a_killed_trial_goes_on_after_its_last_epoch_and_nothing_shows_of_it(faulty: World, recwarn):
+    stop_in_the_fourth_epoch(faulty, *CHECKPOINT)
+    result = faulty.run(*CHECKPOINT, *ASLEEP)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert (ends(faulty)[0].user_attrs["retry_of"], ends(faulty)[0].user_attrs["resumed"]) == (0, 3)
+    assert not [warning for warning in recwarn if "step" in str(warning.message)], "no step is reported twice"
+    assert_equal_to_a_whole_one(faulty, *TRAINER, *EPOCHS)
+
+
+def test_a_trial_goes_on_on_another_worker_of_the_same_run(faulty: World):
+    jobs = ("--jobs", "2", "--generations", "2")
+    process = faulty.start(*CHECKPOINT, *ASLEEP, *jobs)
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll() is not None, 120)
+    running = [trial for trial in faulty.trials() if trial.state.name == "RUNNING"]
+    for trial in running:
+        os.kill(trial.user_attrs["worker"]["pid"], signal.SIGKILL)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output + errors
+    found = ends(faulty)
+    assert [found[generation].user_attrs["resumed"] for generation in (0, 1)] == [3, 3]
+    assert_equal_to_a_whole_one(faulty, *TRAINER, *EPOCHS, "--generations", "2")
+
+
+def test_a_trial_that_ctrl_c_has_stopped_goes_on_after_the_epoch_that_it_finished(faulty: World):
+    nap = ("--set", "fault=nap", "--set", "fault_epoch=4")
+    process = faulty.start(*CHECKPOINT, *nap)
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists, 120)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == INTERRUPTED
+    assert faulty.run(*CHECKPOINT, *nap).exit_code == 0
+    assert ends(faulty)[0].user_attrs["resumed"] == 4
+    assert_equal_to_a_whole_one(faulty, *TRAINER, *EPOCHS)
+
+
+def test_a_retry_that_is_lost_too_leaves_its_checkpoint_to_the_next(faulty: World):
+    stop_in_the_fourth_epoch(faulty, *CHECKPOINT)
+    lost = faulty.run_folder / "trials" / "00000"
+    for _ in range(2):  # twice the hyp is queued again, and each time its worker dies before it has done anything
+        storage_with_a_trial_that_died(faulty)
+    assert (lost / "last.pt").exists()
+    result = faulty.run(*CHECKPOINT, *ASLEEP, "--retries", "9")
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert (ends(faulty)[0].number, ends(faulty)[0].user_attrs["resumed"]) == (3, 3)
+    assert_equal_to_a_whole_one(faulty, *TRAINER, *EPOCHS)
+
+
+def storage_with_a_trial_that_died(world):
+    """Ask for the retry as a worker does that then dies, and find that it is lost."""
+    import optuna
+
+    from studies.study import requeue_lost
+
+    study = optuna.load_study(study_name="points", storage=f"sqlite:///{world.run_folder}/study.db")
+    requeue_lost(study, exclusive=True)
+    study.ask()
+
+
+def test_without_checkpoint_a_trial_begins_anew(faulty: World):
+    arguments = (*TRAINER, *EPOCHS, "--set", "fault=nap", "--set", "fault_epoch=4")
+    process = faulty.start(*arguments)
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists, 120)
+    process.kill()
+    process.communicate()
+    assert faulty.run(*arguments).exit_code == 0
+    assert not list(faulty.run_folder.rglob("last.pt"))
+    assert "resumed" not in ends(faulty)[0].user_attrs
+    assert sorted(ends(faulty)[0].intermediate_values) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda last: last.write_text('{"epoch": 3, "hy'), "begins anew, as it cannot go on: JSONDecodeError"),
+        (lambda last: last.write_text('{"epoch": 3, "hyp": {}, "seed": 0}'), "last.pt is another one"),
+    ],
+    ids=["torn", "of another hyp"],
+)
+def test_a_checkpoint_that_is_of_no_use_is_a_warning_and_the_trial_begins_anew(faulty: World, spoil, said, caplog):
+    stop_in_the_fourth_epoch(faulty, *CHECKPOINT, number=signal.SIGKILL)
+    spoil(faulty.run_folder / "trials" / "00000" / "last.pt")
+    process = faulty.start(*CHECKPOINT, *ASLEEP)  # the fault comes again: it trains from the first epoch on
+    wait_for(lambda: (faulty.run_folder / "trials" / "00001" / "asleep").exists() or process.poll() is not None, 120)
+    process.kill()
+    _, errors = process.communicate()
+    assert said in errors
+    assert "resumed" not in faulty.trials()[1].user_attrs
+    assert sorted(faulty.trials()[1].intermediate_values) == [1, 2, 3]
+
+
+def test_a_trainer_that_leaves_no_checkpoint_is_not_asked_to_go_on(faulty: World):
+    nap = (*EPOCHS, "--checkpoint", "--set", "fault=nap", "--set", "fault_epoch=4")
+    process = faulty.start(*nap)
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists, 120)
+    process.kill()
+    process.communicate()
+    result = faulty.run(*nap)
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    assert "resumed" not in ends(faulty)[0].user_attrs
+    assert_equal_to_a_whole_one(faulty, *EPOCHS)
+
+
+# the built-in trainer
+
+DIGITS = ("--data", "digits", "--imgsz", "48", "--epochs", "4", "--pruner", "none", "--race", "0", "--base-seeds", "1")
+
+
+@pytest.mark.parametrize("jobs", [(), ("--jobs", "2")], ids=["alone", "of two workers"])
+def test_the_detection_trainer_goes_on_bit_for_bit(world: World, jobs):
+    settings = ("run", *DIGITS, "--generations", "1", "--checkpoint", *jobs)
+    process = world.start_command(*settings, "--study", "points")
+    file = world.run_folder / "trials" / "00000" / "metrics.jsonl"
+    wait_for(lambda: (file.exists() and len(file.read_text().splitlines()) >= 2) or process.poll() is not None, 300)
+    os.kill(world.trials()[0].user_attrs["worker"]["pid"], signal.SIGKILL)
+    output, errors = process.communicate(timeout=300)
+    if not jobs:
+        process = world.start_command(*settings, "--study", "points")
+        output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    assert ends(world)[0].user_attrs["resumed"] in (2, 3)
+    whole = world.start_command("run", *DIGITS, "--generations", "1", "--study", "whole")
+    output, errors = whole.communicate(timeout=300)
+    assert whole.returncode == 0, output + errors
+    assert metrics_of(world, 1) == metrics_of(world, 0, "whole")
+    assert ends(world)[0].intermediate_values == ends(world, "whole")[0].intermediate_values
+    assert ends(world)[0].values == ends(world, "whole")[0].values
