@@ -40,8 +40,8 @@ def ends(world, study="points"):
 
 
 def assert_equal_to_a_whole_one(world, *arguments):
-    """Every generation of the study equals that of one that was never stopped."""
-    result = world.run(*arguments, "--study", "whole")
+    """Every generation of the study equals that of one that was never stopped, and has no faults."""
+    result = world.run(*arguments, "--freeze", "fault,fault_epoch", "--study", "whole")
     assert result.exit_code == 0, result.output
     wholes = ends(world, "whole")
     assert ends(world).keys() == wholes.keys()
@@ -63,7 +63,7 @@ def test_a_killed_trial_goes_on_after_its_last_epoch_and_nothing_shows_of_it(fau
 
 
 def test_a_trial_goes_on_on_another_worker_of_the_same_run(faulty: World):
-    jobs = ("--jobs", "2", "--generations", "2")
+    jobs = ("--jobs", "2", "--generations", "2", "--base-seeds", "2")
     process = faulty.start(*CHECKPOINT, *ASLEEP, *jobs)
     wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll() is not None, 120)
     running = [trial for trial in faulty.trials() if trial.state.name == "RUNNING"]
@@ -73,7 +73,7 @@ def test_a_trial_goes_on_on_another_worker_of_the_same_run(faulty: World):
     assert process.returncode == 0, output + errors
     found = ends(faulty)
     assert [found[generation].user_attrs["resumed"] for generation in (0, 1)] == [3, 3]
-    assert_equal_to_a_whole_one(faulty, *TRAINER, *EPOCHS, "--generations", "2")
+    assert_equal_to_a_whole_one(faulty, *TRAINER, *EPOCHS, "--generations", "2", "--base-seeds", "2")
 
 
 def test_a_trial_that_ctrl_c_has_stopped_goes_on_after_the_epoch_that_it_finished(faulty: World):

@@ -63,22 +63,22 @@ def test_a_race_keeps_as_a_study_does(world: World):
     assert sum(names != {METRICS} for names in found.values()) == 3
 
 
-def test_what_a_lost_trial_left_goes_when_its_retry_has_ended(faulty: World):
-    stop(faulty)
-    assert files(faulty)[0] == {METRICS, LOG, "asleep", "last.pt"}
-    assert faulty.run(*RESUMABLE, *ASLEEP, "--epochs", "5", "--generations", "1").exit_code == 0
-    assert files(faulty)[0] == {METRICS}
-
-
-ASLEEP = ("--set", "fault=sleep", "--set", "fault_epoch=3")
+NAP = ("--set", "fault=nap", "--set", "fault_epoch=3", "--epochs", "5")
 
 
 def stop(world):
     """A study that is killed in the third epoch of its first trial."""
-    process = world.start(*RESUMABLE, *ASLEEP, "--epochs", "5", "--generations", "1")
+    process = world.start(*RESUMABLE, *NAP, "--generations", "1")
     wait_for(lambda: list(world.run_folder.glob("trials/*/asleep")) or process.poll() is not None, 120)
     process.kill()
     process.communicate()
+
+
+def test_what_a_lost_trial_left_goes_when_its_retry_has_ended(faulty: World):
+    stop(faulty)
+    assert files(faulty)[0] == {METRICS, LOG, "asleep", "last.pt"}
+    assert faulty.run(*RESUMABLE, *NAP, "--generations", "1").exit_code == 0
+    assert files(faulty)[0] == {METRICS}
 
 
 # evolve clean
@@ -109,7 +109,7 @@ def test_clean_takes_the_studys_own_keep(world: World):
 
 def test_clean_removes_lost_trials_folders_of_no_trial_and_old_races(faulty: World):
     stop(faulty)
-    settings = (*RESUMABLE, *ASLEEP, "--epochs", "5")
+    settings = (*RESUMABLE, *NAP)
     assert faulty.run(*settings, "--generations", "3", "--race", "1").exit_code == 0
     assert faulty.run(*settings, "--generations", "4", "--race", "1").exit_code == 0
     (faulty.run_folder / "trials" / "00099").mkdir()
@@ -130,7 +130,7 @@ def test_clean_removes_lost_trials_folders_of_no_trial_and_old_races(faulty: Wor
 def test_clean_leaves_what_a_trial_can_go_on_from(faulty: World):
     stop(faulty)
     assert faulty.evolve("clean", "points", "--keep", "0").output == "nothing to remove\n"
-    assert faulty.run(*RESUMABLE, *ASLEEP, "--epochs", "5", "--generations", "1").exit_code == 0
+    assert faulty.run(*RESUMABLE, *NAP, "--generations", "1").exit_code == 0
     assert faulty.trials()[1].user_attrs["resumed"] == 2
 
 
