@@ -75,8 +75,8 @@ def run_trial(work: Work, pulse: Pulse, listener: Listener, told: Callable[[], o
                 make_durable(study)  # before any file tells of it
                 told()
     except UpdateFinishedTrialError:
-        assert trial is not None
-        logger.warning("trial %d was silent for so long that its hyp was given to another worker", trial.number)
+        which = "a trial" if trial is None else f"trial {trial.number}"
+        logger.warning("%s was silent for so long that its hyp was given to another worker", which)
     except BaseException as error:
         if trial is not None:
             with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
