@@ -351,6 +351,33 @@ def worker(storage: str, study: str, wait: str | None, quiet: bool, **own: Any) 
 @cli.command()
 @click.argument("study", required=False)
 @found_study
+@click.option("--study", "named", metavar="NAME", help="Name of the study in --storage; the same as STUDY.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def status(study: str | None, runs: str, storage: str | None, named: str | None, as_json: bool) -> None:
+    """Tell who works on a study, how fast, and what is left.
+
+    With the reasons of failures and the best so far. It only reads, while others work. Without STUDY it is the study
+    that improved last. With --storage it needs no run folder, so that it works from any machine that reaches the
+    storage. Workers are known by the trials that they are at: who waits for one is not seen.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.lookup import find_stored
+    from evolve.status import status_as_json, tell_status
+    from studies import storage_errors
+
+    with storage_errors(storage or ""):
+        found = find_stored(study or named, Path(runs), storage)
+        if as_json:
+            click.echo(status_as_json(found))
+        else:
+            tell_status(Console(), found)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@found_study
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
 def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
     """Show the best hyp of a study, or the front of several goals.

@@ -28,14 +28,14 @@ class Follower:
 
     def look(self, *, at_running: bool = False) -> Standing:
         """Follow all trials that have ended, and those `at_running` where nobody else tells of them."""
-        for trial in trials_of(self._work.study):
-            if trial.number in self._ended:
-                continue
+        trials = [trial for trial in trials_of(self._work.study) if trial.number not in self._ended]
+        for trial in trials if at_running else ():  # first, as that is quick and the other may take its time
+            if trial.state == TrialState.RUNNING:
+                self._follow(trial)
+        for trial in trials:
             if trial.state.is_finished():
                 self._ended.add(trial.number)
                 self._follow_to_its_end(trial)
-            elif at_running and trial.state == TrialState.RUNNING:
-                self._follow(trial)
         return self.standing
 
     def _follow(self, trial: FrozenTrial) -> None:

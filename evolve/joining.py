@@ -20,9 +20,8 @@ from evolve.watcher import Opened, Watcher
 from evolve.work import Work, ended, open_work
 from evolve.worker import run_trials, until_over
 from studies import StudyError, open_storage, storage_errors
-from studies.study import IDENTITY
+from studies.study import CONFIG, IDENTITY
 
-CONFIG = "config"  # user attribute of a study: the YAML of what it was asked for, without passwords
 ASK_AGAIN_S = 2.0
 
 

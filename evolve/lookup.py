@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 from optuna import Study
+from optuna.storages import BaseStorage
 
 from evolve.config import MASK, ConfigError, did_you_mean, read_config
 from evolve.paths import RunPaths
@@ -16,7 +17,7 @@ from search_spaces import Hyp, Space
 from studies import BestHyp, StudyError, best_front_of, open_storage, sqlite_url, storage_errors
 from studies.decision import Decision
 from studies.racing import latest_decision
-from studies.study import BASE, IDENTITY
+from studies.study import BASE, CONFIG, IDENTITY
 
 
 @dataclass(frozen=True)
@@ -46,24 +47,60 @@ def find_study(name: str | None, runs: Path, storage: str | None = None) -> Foun
     `storage` is needed where evolve.yaml does not hold the password. Raises ConfigError, StudyError.
     """
     paths = RunPaths(_folder(name, runs))
+    url, study_name = _kept_in(paths, storage)
+    with storage_errors(url):
+        study = _load(open_storage(url, read_only=True), study_name)
+        noted = study.user_attrs
+        space = Space.from_dict(noted[IDENTITY]["space"])
+        front, decision = tuple(best_front_of(study, space)), latest_decision(study, space)
+        return Found(paths, study, noted[IDENTITY], space, noted[BASE], front, decision)
+
+
+def find_stored(name: str | None, runs: Path, storage: str | None = None) -> Study:
+    """The study itself, to be read only. With `storage` it needs no folder here: `name` is then its name there.
+
+    Without a name it is the one that improved last of those in `runs`, or the only one in `storage`. Raises
+    ConfigError, StudyError.
+    """
+    if storage is None or (name is not None and (_is_folder(runs / name) or _is_folder(Path(name)))):
+        url, name = _kept_in(RunPaths(_folder(name, runs)), storage)
+    else:
+        url = storage
+    with storage_errors(url):
+        opened = open_storage(url, read_only=True)
+        return _load(opened, name or _only_study(opened))
+
+
+def _load(storage: BaseStorage, name: str) -> Study:
+    """An evolve study of that name. Raises StudyError."""
+    try:
+        study = optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        raise StudyError(f"there is no study {name} in its storage") from None
+    if IDENTITY not in study.user_attrs:
+        raise StudyError(f"the study {name} was not made by evolve, or its making was cut short")
+    return study
+
+
+def _kept_in(paths: RunPaths, storage: str | None) -> tuple[str, str]:
+    """The storage of the study with that run folder, and its name there."""
     settings = read_config(paths.config)
     study_name, kept_in = settings.get("study", paths.root.name), storage or settings.get("storage")
     if kept_in is None and not paths.database.exists():
         raise StudyError(f"{paths.database} is gone: the study {study_name} was kept there")
     if kept_in is not None and MASK in kept_in:
         raise ConfigError(f"the storage in {paths.config} lacks its password: give the URL with --storage")
-    url = kept_in or sqlite_url(paths.database)
-    with storage_errors(url):
-        try:
-            study = optuna.load_study(study_name=study_name, storage=open_storage(url, read_only=True))
-        except KeyError:
-            raise StudyError(f"there is no study {study_name} in its storage") from None
-        noted = study.user_attrs
-        if IDENTITY not in noted:
-            raise StudyError(f"the study {study_name} was not made by evolve, or its making was cut short")
-        space = Space.from_dict(noted[IDENTITY]["space"])
-        front, decision = tuple(best_front_of(study, space)), latest_decision(study, space)
-        return Found(paths, study, noted[IDENTITY], space, noted[BASE], front, decision)
+    return kept_in or sqlite_url(paths.database), study_name
+
+
+def _only_study(storage: BaseStorage) -> str:
+    """The name of the one study that is run here; races are named after theirs."""
+    names = sorted(study.study_name for study in storage.get_all_studies() if CONFIG in study.user_attrs)
+    if not names:
+        raise StudyError("there is no study of evolve in this storage")
+    if len(names) > 1:
+        raise StudyError(f"there are several studies in this storage, say which: {', '.join(names)}")
+    return names[0]
 
 
 def _folder(name: str | None, runs: Path) -> Path:
@@ -74,9 +111,13 @@ def _folder(name: str | None, runs: Path) -> Path:
         return max(known.values(), key=_last_improved)
     if name in known:
         return known[name]
-    if RunPaths(Path(name)).config.is_file():
+    if _is_folder(Path(name)):
         return Path(name)
     raise ConfigError(f"there is no study '{name}' in {runs}{did_you_mean(name, known) if known else ''}")
+
+
+def _is_folder(path: Path) -> bool:
+    return RunPaths(path).config.is_file()
 
 
 def _run_folders(runs: Path) -> Iterator[Path]:

@@ -20,7 +20,16 @@ from rich.text import Text
 
 from evolve.paths import from_here
 from evolve.standing import Outcome, Standing
-from evolve.tables import changes_table, front_table, name_dead, name_entrant, race_table, show_goal
+from evolve.tables import (
+    changes_table,
+    front_table,
+    name_dead,
+    name_entrant,
+    race_table,
+    show_duration,
+    show_fitness,
+    show_goal,
+)
 from evolve.watcher import Ended, Opened, Racing, Silence, Watcher
 from search_spaces import Hyp
 
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ROWS = 6
 RUNNING_ROWS = 8  # trials at once that are told apart
+OTHER_ROWS = 8  # of the panel: head, bar, three of shares, the table's head; and two below it for what a terminal adds
 LEAVING = "leaving after this epoch; Ctrl-C again leaves at once"
 
 
@@ -82,13 +92,13 @@ class PlainLines:
     def epoch(self, number: int, epoch: int, fitness: float) -> None: ...
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
-        best = f"best {_figure(standing.best.fitness if standing.best else None):>7}"
+        best = f"best {show_fitness(standing.best.fitness if standing.best else None):>7}"
         front = f"front {len(standing.front):>3}"
         self._say(
             f"generation {standing.finished:>4}/{self._opened.generations}  trial {outcome.number:>4}"
             f"  {outcome.state:<8}  {_reached(outcome)}"
             f"  epochs {outcome.epochs:>3}/{self._opened.epochs}"
-            f"  {front if standing.front else best}  left {_duration(self._pace.left_s(standing)):>8}"
+            f"  {front if standing.front else best}  left {show_duration(self._pace.left_s(standing)):>8}"
             f"  {outcome.failure or outcome.change}"
         )
 
@@ -102,9 +112,9 @@ class PlainLines:
     def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
         self._say(
             f"race {done:>4}/{self._race.generations}  {name_entrant(heat.entrant):<10}  seed {heat.seed}"
-            f"  {outcome.state:<8}  fitness {_figure(outcome.fitness):>7}"
+            f"  {outcome.state:<8}  fitness {show_fitness(outcome.fitness):>7}"
             f"  epochs {outcome.epochs:>3}/{self._race.epochs}"
-            f"  left {_duration(self._pace.left_s(Standing(complete=done))):>8}  {outcome.failure}"
+            f"  left {show_duration(self._pace.left_s(Standing(complete=done))):>8}  {outcome.failure}"
         )
 
     def decided(self, decision: Decision) -> None:
@@ -130,6 +140,7 @@ class LivePanel:
         self._console = console
         self._rows: deque[Outcome] = deque(maxlen=ROWS)
         self._running: dict[int, str] = {}
+        self._at_once = 1  # the most that ran so far
         self._of, self._each = "generation", "trial"
         self._live: Live | None = None
 
@@ -150,10 +161,12 @@ class LivePanel:
         self._start()
 
     def started(self, number: int) -> None:
-        self._running[number] = f"epoch 1 of {self._opened.epochs}"
+        self._running[number] = f"epoch {1:>{len(str(self._opened.epochs))}} of {self._opened.epochs}"
+        self._at_once = max(self._at_once, len(self._running))
 
     def epoch(self, number: int, epoch: int, fitness: float) -> None:
-        self._running[number] = f"epoch {epoch} of {self._opened.epochs} done, fitness {_figure(fitness)}"
+        of = str(self._opened.epochs)
+        self._running[number] = f"epoch {epoch:>{len(of)}} of {of} done, fitness {show_fitness(fitness)}"
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
         self._running.pop(outcome.number, None)
@@ -167,6 +180,7 @@ class LivePanel:
         self._pace = Pace(self._opened)
         self._rows.clear()
         self._running.clear()
+        self._at_once = 1
         self._console.print(Text(say_racing(racing)))
         self._start()
 
@@ -202,20 +216,28 @@ class LivePanel:
         head.add_column(justify="right")
         head.add_row(
             Text(f"{self._of} {standing.finished}/{opened.generations}", style="bold"),
-            Text(f"time left {_duration(self._pace.left_s(standing))}"),
+            Text(f"time left {show_duration(self._pace.left_s(standing))}"),
         )
         bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
         bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
         shares = (*_scores(standing.best), _shares(standing, opened.epochs))
-        running = [f"{self._each} {number}: {now}" for number, now in sorted(self._running.items())] or [""]
-        if len(running) > RUNNING_ROWS:
-            running[RUNNING_ROWS - 1 :] = [f"and {len(running) - RUNNING_ROWS + 1} more are running"]
+        room = self._console.height - OTHER_ROWS
+        running = self._tell_running(max(1, min(RUNNING_ROWS, self._at_once, room // 2)))
         lines = (*running, *(shares if self._of == "generation" else ()))
         told = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
         # Room for the "^C" that a terminal writes at the end: in a full last line it would push the panel up by a line.
-        return Constrain(Group(head, bar, *told, self._table()), width=self._console.width - 2)
+        table = self._table(max(0, min(ROWS, room - len(running))))
+        return Constrain(Group(head, bar, *told, table), width=self._console.width - 2)
 
-    def _table(self) -> Table:
+    def _tell_running(self, rows: int) -> list[str]:
+        """So many lines, however many trials are running: what is below stays where it is."""
+        width = max(map(len, map(str, self._running)), default=0)
+        lines = [f"{self._each} {number:>{width}}: {now}" for number, now in sorted(self._running.items())]
+        if len(lines) > rows:
+            lines[rows - 1 :] = [f"{len(lines) - rows + 1}{' more' * (rows > 1)} are running"]
+        return lines + [""] * (rows - len(lines))
+
+    def _table(self, rows: int) -> Table:
         table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
         for name, width in ((self._each, 5), ("state", 8), ("fitness", 8), ("epochs", 7)):
             table.add_column(name, width=width, justify="left" if name == "state" else "right", no_wrap=True)
@@ -225,11 +247,11 @@ class LivePanel:
             no_wrap=True,
             overflow="ellipsis",
         )
-        for outcome in self._rows:
+        for outcome in list(self._rows)[::-1][:rows][::-1]:
             table.add_row(
                 str(outcome.number),
                 Text(outcome.state, style=STYLES[outcome.state]),
-                _figure(outcome.fitness),
+                show_fitness(outcome.fitness),
                 f"{outcome.epochs}/{self._opened.epochs}",
                 Text(outcome.failure or outcome.change),
             )
@@ -347,11 +369,11 @@ def _scores(best: BestHyp | None) -> tuple[str, str]:
     if best is None:
         return "no trial has completed yet", ""
     several = f", mean of {best.seeds} seeds" if best.seeds > 1 else ""
-    against = "" if best.base is None else _gain(best.fitness, best.base.fitness)
-    return f"best {_figure(best.fitness)} (trial {best.number}{several}){against}", _base(best.base)
+    against = "" if best.base is None else say_gain(best.fitness, best.base.fitness)
+    return f"best {show_fitness(best.fitness)} (trial {best.number}{several}){against}", say_base(best.base)
 
 
-def _gain(best: float, base: float) -> str:
+def say_gain(best: float, base: float) -> str:
     """': +0.0409, +11.6 % against the base'."""
     if best == base:
         return ": nothing has beaten the base yet"
@@ -359,12 +381,12 @@ def _gain(best: float, base: float) -> str:
     return f": {best - base:+.4f}{share} against the base"
 
 
-def _base(score: Score | None) -> str:
+def say_base(score: Score | None) -> str:
     """'base 0.3512 ± 0.0102 (3 seeds)': the mean, and the standard deviation of a single training."""
     if score is None:
         return "base not known"
-    spread = "" if score.sd is None else f" ± {_figure(score.sd)} ({score.seeds} seeds)"
-    return f"base {_figure(score.fitness)}{spread}"
+    spread = "" if score.sd is None else f" ± {show_fitness(score.sd)} ({score.seeds} seeds)"
+    return f"base {show_fitness(score.fitness)}{spread}"
 
 
 def _shares(standing: Standing, epochs: int) -> str:
@@ -380,16 +402,3 @@ def _shares(standing: Standing, epochs: int) -> str:
 
 def _counts(standing: Standing) -> str:
     return f"{standing.complete} complete, {standing.pruned} pruned, {standing.failed} failed"
-
-
-def _figure(fitness: float | None) -> str:
-    return "-" if fitness is None else f"{fitness:.4f}"
-
-
-def _duration(seconds: float | None) -> str:
-    """'1:02:03' or '2:03'; '-' where it is not known."""
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -19,6 +19,7 @@ from evolve.watcher import Racing
 from evolve.work import Work
 from studies import StudyError, abandon, best_front_of, finished, make_durable, storage_errors, suggest, trials_of
 from studies.decision import Decision
+from studies.lease import Pulse
 from studies.noise import by_hyp
 from studies.race import LEAST_TRAININGS, Race, Rounds, cost, rounds_for, rounds_within
 from studies.racing import ask_heat, choose_challengers, hyps_of, is_unfinished, latest_decision, open_race, runs_of
@@ -93,8 +94,9 @@ def run_race(work: Work, rounds: Rounds, epochs: int) -> Decision:
     if done < total:
         watcher.racing(Racing(opened.study_name, len(race.challengers), race.seeds, epochs, total, done))
     heats = Heats(work, opened, race, epochs)
-    while heats.run_one():
-        pass
+    with Pulse(opened) as pulse:
+        while heats.run_one(pulse):
+            pass
     decision = latest_decision(study, space)
     assert decision is not None, "it has just been made"
     work.records.decide(decision)
@@ -120,7 +122,7 @@ class Heats:
         )
         self._shelf = Shelf(opened, paths, work.config.keep)
 
-    def run_one(self) -> bool:
+    def run_one(self, pulse: Pulse) -> bool:
         """Run the heat that is due; False where the race has ended."""
         trial = None
         interrupts, watcher = self._objective.interrupts, self._work.watcher
@@ -131,6 +133,7 @@ class Heats:
                     if asked is None:
                         return False
                     trial, heat = asked
+                    pulse.of(trial._trial_id)
                     hyp = suggest(trial, self._work.space)
                     watcher.started(trial.number)
                 outcome = self._objective(trial, hyp, heat.seed)
@@ -146,6 +149,8 @@ class Heats:
                 with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
                     abandon(self._opened, trial, f"{type(error).__name__} in the process that ran it")
             raise
+        finally:
+            pulse.of(None)
         self._count(outcome)
         return True
 

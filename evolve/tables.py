@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from search_spaces import Hyp, Space, Value
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from studies import BestHyp
     from studies.decision import Decision
     from studies.insight import Importance
+    from studies.status import AtWork, Failure
 
 SHOWN = ("model", "imgsz")  # of a hyp of the front: what most of its costs come from
 
@@ -110,6 +112,43 @@ def race_table(decision: Decision) -> Table:
     return table
 
 
+def workers_table(workers: Sequence[AtWork], study: str, epochs: int | None, now: float) -> Table:
+    """Who is at which trial, for how long, how far, how well, and when its worker last gave a sign."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("worker", no_wrap=True, overflow="ellipsis")
+    for name in ("pid", "here for", "ended", "trial", "at it for", "epochs", "fitness", "last sign"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in workers:
+        sign = {
+            "alive": Text(f"{one.sign_s:.0f} s ago"),
+            "silent": Text(f"silent for {show_duration(one.sign_s)}", style="yellow"),
+            "ended": Text("its process has ended", style="red"),
+        }[one.life]
+        table.add_row(
+            one.host or "(not claimed yet)",
+            "" if one.pid is None else str(one.pid),
+            show_duration(now - one.joined.timestamp()),
+            str(one.done),
+            str(one.trial) if one.study == study else f"{one.study} {one.trial}",
+            show_duration(now - one.since.timestamp()),
+            str(one.epochs) if epochs is None else f"{one.epochs}/{epochs}",
+            show_fitness(one.fitness),
+            sign,
+        )
+    return table
+
+
+def failures_table(failures: Sequence[Failure]) -> Table:
+    """Why trials failed, how many did, and which was the first of them."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("failed", justify="right", no_wrap=True)
+    table.add_column("first in trial", justify="right", no_wrap=True)
+    table.add_column("reason")
+    for one in failures:
+        table.add_row(str(one.count), str(one.example), Text(one.reason))
+    return table
+
+
 def name_entrant(entrant: int | None) -> str:
     return "base" if entrant is None else f"trial {entrant}"
 
@@ -132,6 +171,19 @@ def show_value(value: Value | None) -> str:
     if value is None:
         return "-"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def show_fitness(fitness: float | None) -> str:
+    return "-" if fitness is None else f"{fitness:.4f}"
+
+
+def show_duration(seconds: float | None) -> str:
+    """'1:02:03' or '2:03'; '-' where it is not known."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def name_dead(dead: Mapping[str, str]) -> str:

@@ -49,19 +49,7 @@ class Decision:
         return rank_correlation([score for score, _ in known], [mean for _, mean in known])
 
     def sentence(self) -> str:
-        """Who won, by how much and how surely; or that the base stays, and what would settle it."""
-        leader, seeds = self.verdict.leader, self.verdict.seeds_to_settle
-        if leader is None or leader.difference is None:
-            return "the base stays: no challenger has come through all of its trainings beside it"
-        who, how_surely = f"trial {leader.entrant}", _interval(leader)
-        if self.verdict.winner is not None:
-            return f"confirmed: {who} beats the base by {leader.difference:.4f} {how_surely}"
-        if leader.difference <= 0:
-            behind = f"not even {who}: {leader.difference:+.4f} {how_surely}"
-            return f"the base stays: no challenger is ahead of it, {behind}"
-        settled = f"about {seeds} seeds" if seeds else f"not even {MANY_SEEDS} seeds"
-        ahead = f"{who} is ahead by {leader.difference:.4f} {how_surely}, which is not confirmed"
-        return f"the base stays: {ahead}; {settled} would settle it"
+        return say_verdict(self.verdict)
 
     def title(self) -> list[str]:
         """What a hyp file with this hyp says first."""
@@ -122,6 +110,22 @@ class Decision:
             "runs": [{"seed": run.heat.seed, "fitness": run.fitness, "test": dict(run.final)} for run in own],
             "hyp": dict(self.hyps[found.entrant]),
         }
+
+
+def say_verdict(verdict: Verdict) -> str:
+    """Who won, by how much and how surely; or that the base stays, and what would settle it."""
+    leader, seeds = verdict.leader, verdict.seeds_to_settle
+    if leader is None or leader.difference is None:
+        return "the base stays: no challenger has come through all of its trainings beside it"
+    who, how_surely = f"trial {leader.entrant}", _interval(leader)
+    if verdict.winner is not None:
+        return f"confirmed: {who} beats the base by {leader.difference:.4f} {how_surely}"
+    if leader.difference <= 0:
+        behind = f"not even {who}: {leader.difference:+.4f} {how_surely}"
+        return f"the base stays: no challenger is ahead of it, {behind}"
+    settled = f"about {seeds} seeds" if seeds else f"not even {MANY_SEEDS} seeds"
+    ahead = f"{who} is ahead by {leader.difference:.4f} {how_surely}, which is not confirmed"
+    return f"the base stays: {ahead}; {settled} would settle it"
 
 
 def _named_entrant(entrant: Entrant) -> int | str:

@@ -172,6 +172,12 @@ def latest_decision(study: Study, space: Space) -> Decision | None:
     return None
 
 
+def races_of(study: Study) -> list[Study]:
+    """The races that the study has had, the first one first, but for one that is just being made."""
+    races = itertools.takewhile(bool, (_load(study, number) for number in itertools.count(1)))
+    return [race for race in races if race and RACE in race.user_attrs]
+
+
 def best_after(decision: Decision, study: Study) -> BestHyp:
     """The winner of a race, or the base where it stays, with means over the race's runs."""
     best, trials = decision.verdict.best, trials_of(study)

@@ -66,6 +66,7 @@ DRAWN = "fixed_params"  # the params that it will have: Optuna's own name, for w
 # user attributes of a study
 IDENTITY = "identity"  # what must be the same for its trials to be comparable; written last, once all else is set up
 CREATED_WITH = "created_with"  # version
+CONFIG = "config"  # the YAML of what it was asked for, without passwords
 NOISE = "noise"  # {sd, degrees}: the noise floor as it is now, for people; code takes it from the trials
 
 INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial

@@ -78,7 +78,7 @@ def test_the_panel_fits_80_columns_and_tells_where_the_study_stands():
     assert len(lines) <= 16
     for part in (
         "generation 4/300",
-        "trial 4: epoch 7 of 12 done, fitness 0.2345",
+        "trial 4: epoch  7 of 12 done, fitness 0.2345",
         "best 0.3921 (trial 3): +0.0421, +12.0 % against the base",
         "base 0.3500 ± 0.0123 (3 seeds)",
         "pruned 33 %; 27 of 36 epochs run, 25 % saved; 1 failed",
@@ -95,6 +95,26 @@ def test_the_panel_shows_the_last_six_trials():
     shown = "\n".join(drawn(panel))
     panel.ended(ended(None))
     assert [number for number in range(9) if f"hyp{number}" in shown] == [3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(("height", "running", "ended"), [(40, 8, 6), (24, 8, 6), (20, 6, 6), (12, 2, 2), (8, 1, 0)])
+def test_the_panel_of_many_workers_is_never_higher_than_the_terminal_and_keeps_its_height(height, running, ended):
+    panel = LivePanel(Console(width=80, height=height, file=io.StringIO(), force_terminal=True))
+    panel.opened(opened())
+    for number in range(20):
+        panel.finished(Outcome(number, "complete", 12, 0.1, change=f"hyp{number}"), Standing())
+    for number in range(95, 105):
+        panel.started(number)
+    full = drawn(panel)
+    for number in range(95, 104):
+        panel.finished(Outcome(number, "complete", 12, 0.1, change=f"hyp{number}"), Standing())
+    assert len(drawn(panel)) == len(full) <= max(height - 2, 7)
+    shown = [line.split(":")[0] for line in full if ": epoch" in line]
+    assert len(shown) == (running - 1 if running < 10 else 10)
+    assert shown == sorted([f"trial {number:>3}" for number in range(95, 105)])[: len(shown)]
+    assert sum("hyp" in line for line in full) == ended
+    assert f"{10 - len(shown)}{' more' * (running > 1)} are running" in "\n".join(full)
+    panel._live.stop()
 
 
 def test_a_panel_that_never_opened_can_end():
