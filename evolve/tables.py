@@ -115,14 +115,14 @@ def race_table(decision: Decision) -> Table:
 def workers_table(workers: Sequence[AtWork], study: str, epochs: int | None, now: float) -> Table:
     """Who is at which trial, for how long, how far, how well, and when its worker last gave a sign."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("worker", no_wrap=True, overflow="ellipsis")
+    table.add_column("worker", overflow="fold")  # the one that gives way where the terminal is narrow
     for name in ("pid", "here for", "ended", "trial", "at it for", "epochs", "fitness", "last sign"):
         table.add_column(name, justify="right", no_wrap=True)
     for one in workers:
         sign = {
             "alive": Text(f"{one.sign_s:.0f} s ago"),
-            "silent": Text(f"silent for {show_duration(one.sign_s)}", style="yellow"),
-            "ended": Text("its process has ended", style="red"),
+            "silent": Text(f"silent {show_duration(one.sign_s)}", style="yellow"),
+            "ended": Text("has ended", style="red"),
         }[one.life]
         table.add_row(
             one.host or "(not claimed yet)",

@@ -1,10 +1,12 @@
 """What is written about the project is true of it: commands, options, links."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 from test_layers import MAY_IMPORT
 
 from evolve.cli import cli
@@ -79,3 +81,27 @@ def test_every_option_that_the_documents_show_exists():
             if name in known:
                 shown = set(re.findall(r"(?<!\S)--[\w-]+", rest)) - {"--help"}
                 assert shown <= known[name], f"{document.name}: evolve {name}"
+
+
+BLOCK = re.compile(r"^```(sh|yaml)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+WORKERS = ROOT / "docs" / "workers.md"
+
+
+@pytest.mark.parametrize("script", [text for kind, text in BLOCK.findall(WORKERS.read_text("utf-8")) if kind == "sh"])
+def test_every_script_on_workers_is_one_to_a_shell(script):
+    assert subprocess.run(["bash", "-n"], check=False, input=script, text=True, capture_output=True).stderr == ""
+
+
+def test_every_manifest_on_workers_is_a_job_whose_command_exists():
+    jobs = [yaml.safe_load(text) for kind, text in BLOCK.findall(WORKERS.read_text("utf-8")) if kind == "yaml"]
+    assert [job["metadata"]["name"] for job in jobs] == ["evolve-parent", "evolve-workers"]
+    for job in jobs:
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        program, name, *arguments = container["command"]
+        assert (job["kind"], program) == ("Job", "evolve")
+        assert all(isinstance(argument, str) for argument in arguments)
+        COMMANDS[name].make_context(name, [*arguments, "--storage", "memory:"]).close()
+        secrets = [entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if "valueFrom" in entry]
+        assert secrets == [{"name": "evolve", "key": "storage"}]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}

