@@ -304,7 +304,9 @@ def say_summary(console: Console, ended: Ended) -> None:
     say(f"{ended.reason}: {_counts(ended.standing)}")
     say(_shares(ended.standing, ended.epochs))
     if ended.hyp is None:
-        say("no trial completed, so there is no best hyp")
+        best = ended.standing.best  # of a worker that joined: the files are where the study is run
+        for line in _scores(best) if best else ["no trial completed, so there is no best hyp"]:
+            say(line)
         return
     if ended.standing.front:
         say_front(console, ended.standing.front, ended.hyp_file)

@@ -202,7 +202,14 @@ def test_a_best_that_was_trained_again_says_so():
 
 
 def test_the_summary_of_a_study_without_a_complete_trial_says_so():
-    assert "no trial completed, so there is no best hyp" in summary(None)
+    console = Console(file=io.StringIO(), width=80)
+    say_summary(console, replace(ended(None), standing=Standing()))
+    assert "no trial completed, so there is no best hyp" in console.file.getvalue()
+
+
+def test_the_summary_of_a_worker_that_joined_tells_the_best_and_no_file():
+    assert "best 0.3921 (trial 3): +0.0421" in summary(None)
+    assert "hyp file" not in summary(None)
 
 
 @pytest.mark.parametrize(
