@@ -116,6 +116,19 @@ class TrainerContract:
         close(epochs)
         assert run() == undisturbed
 
+    def test_a_training_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(
+        self, trainer: Trainer, job: TrainJob, run: Run
+    ) -> None:
+        """Of a trainer that leaves one: that is how it says that it can."""
+        saved = replace(job, options=replace(job.options, save=True))
+        trainer.prepare(saved.options)
+        epochs = iter(trainer.train(saved))
+        first = timeless(next(epochs))
+        close(epochs)
+        if (job.workdir / "last.pt").exists():
+            again = [timeless(metrics) for metrics in trainer.train(replace(saved, resume=True))]
+            assert again == [first, *run()[1:]]
+
     def test_an_unknown_hyp_fails_before_epoch_1(self, trainer: Trainer, begin: Begin, job: TrainJob) -> None:
         if trainer.hyps is None:
             pytest.skip("this trainer takes any hyp")

@@ -155,6 +155,33 @@ def test_a_trainer_that_leaves_no_checkpoint_is_not_asked_to_go_on(faulty: World
     assert_equal_to_a_whole_one(faulty, *EPOCHS)
 
 
+def test_a_heat_of_the_race_goes_on_too(world: World):
+    settings = (*TRAINER, "--epochs", "60", "--generations", "2", "--pruner", "none", "--race", "1", "--keep", "0")
+    process = world.start(*settings, "--checkpoint")
+    file = world.run_folder / "races" / "points.race" / "trials" / "00000" / "metrics.jsonl"
+    wait_for(lambda: file.exists() or process.poll() is not None, 120)
+    process.kill()
+    output, errors = process.communicate()
+    result = world.run(*settings, "--checkpoint")
+    assert (result.exit_code, result.stderr) == (0, ""), output + errors + result.output
+    heats = [trial for trial in race_of(world, "points") if counts(trial)]
+    assert sum("resumed" in trial.user_attrs for trial in heats) == 1
+    assert world.run(*settings, "--study", "whole").exit_code == 0
+    assert [told(trial) for trial in heats] == [told(trial) for trial in race_of(world, "whole")]
+
+
+def race_of(world, study):
+    """The trainings of a study's race."""
+    import optuna
+
+    url = f"sqlite:///{world.folder}/runs/{study}/study.db"
+    return optuna.load_study(study_name=f"{study}.race", storage=url).get_trials(deepcopy=False)
+
+
+def told(trial):
+    return trial.user_attrs["seed"], trial.intermediate_values, trial.values
+
+
 # the built-in trainer
 
 DIGITS = ("--data", "digits", "--imgsz", "48", "--epochs", "4", "--pruner", "none", "--race", "0", "--base-seeds", "1")
