@@ -40,7 +40,16 @@ def study_of(url, trials):
 
 @pytest.mark.parametrize("kind", ["sqlite:///{}/study.db", "journal:{}/journal.log", "memory:"])
 def test_a_glance_tells_what_reading_all_trials_tells(tmp_path, kind):
-    study = study_of(kind.format(tmp_path), 12)
+    check(kind.format(tmp_path))
+
+
+@pytest.mark.parametrize("server", ["postgres", "mariadb"])
+def test_a_glance_at_a_server_tells_it_too(request, server):
+    check(request.getfixturevalue(server).url)
+
+
+def check(url):
+    study = study_of(url, 12)
     seen, stored = glance(study), trials_of(study)
     assert {trial.state for trial in stored} == set(TrialState)
     for one, other in zip(seen, stored, strict=True):
