@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -29,12 +29,15 @@ Found = TypeVar("Found")
 class SmallStudy:
     """`evolve run` on one run folder, started as often as asked; `close` leaves no process behind."""
 
-    def __init__(self, runs: Path, name: str, settings: Sequence[str]) -> None:
+    def __init__(
+        self, runs: Path, name: str, settings: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = runs / name
         self.paths = RunPaths(self.folder)
         self.output = runs / f"{name}.log"
         self._arguments = ["--runs", str(runs), "--study", name, *settings]
         self._mark = uuid.uuid4().hex
+        self._environment = dict(environment or {})
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, generations: int) -> subprocess.Popen[bytes]:
@@ -45,7 +48,7 @@ class SmallStudy:
         with open(self.output, "ab") as output:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONPATH": path, MARK: self._mark},
+                env={**os.environ, "PYTHONPATH": path, **self._environment, MARK: self._mark},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

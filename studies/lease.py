@@ -77,7 +77,7 @@ class Listener:
     A storage that was away has kept everybody from beating: between two looks no more than DEAF_S counts as silence.
     """
 
-    silence_s: float = SILENCE_S
+    silence_s: float = field(default_factory=lambda: SILENCE_S)  # as it is when a listener is made
     clock: Callable[[], float] = time.monotonic
     _heard: dict[int, tuple[Any, float]] = field(default_factory=dict)  # trial number -> its sign, silent for how long
     _looked: float | None = None

@@ -58,7 +58,7 @@ KNOWN = (
     "known"  # where the result was taken over from, in words: nothing was trained here, and the trial counts nowhere
 )
 SOURCE = "source"  # where the queued hyp was taken from, in words
-SURPLUS = "surplus"  # True: asked for when there was nothing left to do; nothing was trained, and it counts nowhere
+SURPLUS = "surplus"  # True: another trial has its generation; nothing was trained, and it counts nowhere
 
 # system attribute of a trial
 DRAWN = "fixed_params"  # the params that it will have: Optuna's own name, for what is queued
@@ -166,7 +166,7 @@ def is_known(trial: FrozenTrial) -> bool:
 
 
 def is_surplus(trial: FrozenTrial) -> bool:
-    """Whether two workers asked for the last generation at once, and this trial is the other one's."""
+    """Whether another trial is the one of its generation: two workers asked at once for the last, or for a retry."""
     return SURPLUS in trial.user_attrs
 
 
@@ -216,8 +216,11 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     trials = trials_of(study)
     while waiting := _queued(trials, generations):
         for trial in waiting:
-            if _take(study, trial):
+            if not _take(study, trial):
+                continue
+            if not _is_second_retry(trials, trial):
                 return _claimed(study, trial._trial_id)
+            _set_aside(study, trial._trial_id)
         trials = trials_of(study)  # others were quicker
     if sum(not (is_lost(trial) or is_known(trial) or is_surplus(trial)) for trial in trials) >= generations:
         return None
@@ -225,8 +228,7 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     created = study._storage.get_trial(trial_id)
     if generation_of(study, created) < generations:
         return _claimed(study, trial_id)
-    study._storage.set_trial_user_attr(trial_id, SURPLUS, True)
-    study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    _set_aside(study, trial_id)
     return None
 
 
@@ -244,19 +246,23 @@ def abandon(study: Study, trial: Trial | FrozenTrial, reason: str) -> None:
 
 
 def requeue_lost(
-    study: Study, *, exclusive: bool = False, silent: Sequence[FrozenTrial] = (), retries: int = RETRIES
+    study: Study, *, exclusive: bool = False, silent: Sequence[FrozenTrial] | None = None, retries: int = RETRIES
 ) -> list[int]:
     """Mark the trials of dead workers as lost and queue their hyps again; returns their numbers.
 
     Any process may die within this, too. A trial is marked first, which only one process can do, then queued; one that
-    was marked but not queued is found by having no retry. `exclusive` is explained at `open_study`; `silent` are trials
-    of which a `studies.lease.Listener` has heard nothing: lost, unless they are those of a living process of this host.
-    A hyp that has been lost more than `retries` times is not queued again: its last trial has failed.
+    was marked but not queued is found by having no retry. (Where two find it so at once, `ask_within` sets the second
+    retry aside.) `exclusive` is explained at `open_study`; `silent` are trials of which a `studies.lease.Listener` has
+    heard nothing: lost, unless they are those of a living process of this host. Whoever has listened needs no wall
+    clock to know that a trial without a worker is lost. A hyp that has been lost more than `retries` times is not
+    queued again: its last trial has failed.
     """
     trials = trials_of(study)
-    mute = {trial.number for trial in silent}
+    mute = None if silent is None else {trial.number for trial in silent}
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    orphans = [trial for trial in running if _is_orphan(trial, exclusive, trial.number in mute)]
+    orphans = [
+        trial for trial in running if _is_orphan(trial, exclusive, None if mute is None else trial.number in mute)
+    ]
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     forgotten = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
     for trial in forgotten:
@@ -276,6 +282,18 @@ def _queued(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
     found = generations(trials)
     waiting = (trial for trial in trials if trial.state == TrialState.WAITING and found[trial.number] < most)
     return sorted(waiting, key=lambda trial: found[trial.number])
+
+
+def _is_second_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
+    """Whether an earlier trial retries the same: two processes have found a lost trial without a retry at once."""
+    retried = trial.user_attrs.get(RETRY_OF)
+    earlier = trials[: trial.number]
+    return retried is not None and any(other.user_attrs.get(RETRY_OF) == retried for other in earlier)
+
+
+def _set_aside(study: Study, trial_id: int) -> None:
+    study._storage.set_trial_user_attr(trial_id, SURPLUS, True)
+    study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
 
 
 def _take(study: Study, trial: FrozenTrial) -> bool:
@@ -386,12 +404,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _is_orphan(trial: FrozenTrial, exclusive: bool, silent: bool) -> bool:
+def _is_orphan(trial: FrozenTrial, exclusive: bool, silent: bool | None) -> bool:
+    """`silent` is None where nobody has listened."""
     worker, me = trial.user_attrs.get(WORKER), this_worker()
     if worker is None:  # it died between asking for the trial and claiming it, or is about to claim it
-        return exclusive or silent or _age_s(trial.datetime_start) > GRACE_S
+        old = _age_s(trial.datetime_start) > GRACE_S if silent is None else silent
+        return exclusive or old
     if worker["host"] != me["host"]:
-        return exclusive or silent
+        return exclusive or bool(silent)
     if worker == me:
         return exclusive
     return not is_alive(worker)

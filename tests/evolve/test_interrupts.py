@@ -79,3 +79,76 @@ def test_in_another_thread_it_does_nothing():
     thread.start()
     thread.join()
     assert entered == [True]
+
+
+# where the first signal waits
+
+
+def test_the_first_signal_is_noted_and_raises_when_what_was_patient_is_over():
+    told, seen = [], []
+
+    def work() -> None:
+        with Interrupts(lambda: told.append(threading.current_thread().name)) as interrupts:
+            with interrupts.patient():
+                os.kill(os.getpid(), signal.SIGTERM)
+                seen.append(interrupts.leaving)
+            seen.append("too late")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == [True]
+    assert told == ["leaving"], "once, and where it may print"
+
+
+def test_who_is_patient_may_leave_where_it_suits():
+    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.patient():
+        interrupts.check()
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+
+
+def test_the_second_signal_raises_at_once():
+    reached = []
+
+    def work() -> None:
+        with Interrupts() as interrupts, interrupts.patient():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == [1]
+
+
+def test_the_second_signal_waits_for_what_is_held():
+    reached = []
+
+    def work() -> None:
+        with Interrupts() as interrupts, interrupts.patient():
+            with interrupts.held():
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append("held")
+            reached.append("after it")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == ["held"]
+
+
+def test_leaving_works_as_a_first_signal_from_any_thread_and_is_told_once():
+    told = []
+
+    def work() -> None:
+        with Interrupts(lambda: told.append(1)) as interrupts, interrupts.patient():
+            for _ in range(2):
+                thread = threading.Thread(target=interrupts.leave)
+                thread.start()
+                thread.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert told == [1]

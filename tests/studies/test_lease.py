@@ -1,44 +1,183 @@
-"""Who has fallen silent: only whoever could have been heard."""
+"""A worker's claim on a trial: renewed while it lives, and taken over only by whoever has heard nothing for long."""
+
+import time
 
 import pytest
-from small_study import open_small
+from small_study import attrs, backdate, exit_code, fork, in_process, open_small, states
 
-from studies import trials_of
-from studies.lease import BEAT, Listener
+from studies import claim, suggest, trials_of
+from studies.lease import BEAT, Listener, Pulse
+from studies.study import requeue_lost
+
+ELSEWHERE = {"host": "elsewhere", "pid": 1, "started": "x"}
+
+
+class Clock:
+    """A clock that only goes when it is told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def listener(clock):
+    return Listener(60, clock)
 
 
 @pytest.fixture
 def study(url, space):
-    return open_small(url, space)
+    return open_small(url, space, exclusive=False)
 
 
-def numbers(trials):
-    return [trial.number for trial in trials]
+def taken_elsewhere(study):
+    trial = study.ask()
+    trial.set_user_attr("worker", ELSEWHERE)
+    return trial
 
 
-def test_a_trial_that_beats_is_never_silent_and_one_that_does_not_is_after_a_minute(study):
-    now = 0.0
-    listener = Listener(clock=lambda: now)
-    beating, _ = study.ask(), study.ask()
-    silent_at = {}
-    for second in range(100):
-        now = float(second)
-        beating.set_user_attr(BEAT, [second, 0])
-        for number in numbers(listener.silent(trials_of(study))):
-            silent_at.setdefault(number, second)
-    assert silent_at == {1: 60}
+def silent(listener, study):
+    return [trial.number for trial in listener.silent(trials_of(study))]
 
 
-@pytest.mark.parametrize("gap_s", [61, 600, 86_400])
-def test_while_the_storage_is_away_or_nobody_looks_nobody_falls_silent(study, gap_s):
-    now = 0.0
-    listener = Listener(clock=lambda: now)
+def test_who_gives_no_sign_for_a_while_is_silent_by_the_listeners_own_clock(study, listener, clock):
+    trial = taken_elsewhere(study)
+    assert silent(listener, study) == []
+    clock.now += 59
+    assert silent(listener, study) == []
+    trial.set_user_attr(BEAT, [1, 0])
+    clock.now += 59
+    assert silent(listener, study) == [], "a new beat counts from when it is heard"
+    clock.now += 59
+    assert silent(listener, study) == []
+    clock.now += 1
+    assert silent(listener, study) == [trial.number]
+
+
+@pytest.mark.parametrize("sign", ["a beat", "an epoch", "an attribute"])
+def test_any_sign_of_life_will_do(study, listener, clock, sign):
+    trial = taken_elsewhere(study)
+    silent(listener, study)
+    clock.now += 100
+    if sign == "a beat":
+        trial.set_user_attr(BEAT, [7, 0])
+    elif sign == "an epoch":
+        trial.report(0.5, 1)
+    else:
+        trial.set_user_attr("seed", 3)
+    assert silent(listener, study) == []
+
+
+def test_nobody_is_silent_before_it_was_listened_to(study, clock):
+    """However long the trial has been there: whoever opens a study knows of nobody's silence yet."""
+    taken_elsewhere(study)
+    for _ in range(3):
+        clock.now += 1e6
+        assert silent(Listener(60, clock), study) == []
+
+
+def test_what_has_ended_is_not_silent(study, listener, clock):
+    trial = taken_elsewhere(study)
+    silent(listener, study)
+    study.tell(trial, 0.5)
+    clock.now += 100
+    assert silent(listener, study) == []
+
+
+@pytest.mark.parametrize("jump_s", [-1e9, 1e9])
+def test_the_time_that_a_beat_tells_is_believed_by_nobody(study, listener, clock, jump_s):
+    trial = taken_elsewhere(study)
+    for beat in range(1, 30):
+        trial.set_user_attr(BEAT, [beat, time.time() + jump_s * (beat % 2)])
+        clock.now += 30
+        assert silent(listener, study) == []
+    clock.now += 60
+    assert silent(listener, study) == [trial.number]
+
+
+def test_a_silent_trial_of_another_host_is_lost_and_its_hyp_queued_again(study, space, listener, clock):
+    trial = taken_elsewhere(study)
+    hyp = suggest(trial, space)
+    silent(listener, study)
+    clock.now += 60
+    assert requeue_lost(study, silent=listener.silent(trials_of(study))) == [0]
+    assert states(study) == ["FAIL", "WAITING"]
+    assert suggest(study.ask(), space) == hyp
+
+
+def test_a_silent_trial_of_a_living_process_of_this_host_is_left_to_it(study, listener, clock):
+    claim(study.ask())
+    silent(listener, study)
+    clock.now += 1e6
+    heard_nothing = listener.silent(trials_of(study))
+    assert [trial.number for trial in heard_nothing] == [0]
+    assert requeue_lost(study, silent=heard_nothing) == []
+
+
+def test_a_trial_that_nobody_has_claimed_is_lost_when_it_is_silent_whatever_the_time(url, study, listener, clock):
     study.ask()
-    listener.silent(trials_of(study))
-    now += gap_s
-    assert listener.silent(trials_of(study)) == []
-    for _ in range(49):
-        now += 1
-        assert listener.silent(trials_of(study)) == []
-    now += 1
-    assert numbers(listener.silent(trials_of(study))) == [0]
+    backdate(url, "datetime_start", 1e6)  # as if the clock had jumped in between
+    assert requeue_lost(study, silent=listener.silent(trials_of(study))) == []
+    clock.now += 60
+    assert requeue_lost(study, silent=listener.silent(trials_of(study))) == [0]
+
+
+# whoever works
+
+
+def beat_and_wait(url, space, until):
+    study = open_small(url, space, exclusive=False)
+    trial = study.ask()
+    with Pulse(study, every_s=0.05) as pulse:
+        pulse.of(trial._trial_id)
+        until.wait(30)
+        pulse.of(None)
+        before, _ = attrs(study, trial.number)[BEAT]
+        time.sleep(0.5)
+        after, _ = attrs(study, trial.number)[BEAT]
+    assert after <= before + 1, "one may have been under way; nothing is renewed that nobody works on"
+
+
+def test_a_pulse_counts_up_while_the_trial_is_worked_on(url, space, study):
+    until = fork.Event()
+    process = in_process(beat_and_wait, url, space, until)
+    beats = set()
+    deadline = time.monotonic() + 30
+    while len(beats) < 4 and time.monotonic() < deadline:
+        beats |= {trial.user_attrs[BEAT][0] for trial in trials_of(study) if BEAT in trial.user_attrs}
+    until.set()
+    assert exit_code(process) == 0
+    assert beats == set(range(min(beats), max(beats) + 1)), "one by one"
+    assert len(beats) >= 4
+
+
+def test_a_pulse_outlives_a_storage_that_does_not_answer(study, monkeypatch):
+    trial, calls = study.ask(), []
+
+    def away(*args):
+        calls.append(args)
+        raise OSError("the database is away")
+
+    monkeypatch.setattr(study._storage, "set_trial_user_attr", away)
+    with Pulse(study, every_s=0.02) as pulse:
+        pulse.of(trial._trial_id)
+        deadline = time.monotonic() + 10
+        while len(calls) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(calls) >= 3
+
+
+def test_a_pulse_calls_what_it_was_given_even_without_a_trial(study):
+    calls = []
+    with Pulse(study, also=lambda: calls.append(1), every_s=0.02):
+        deadline = time.monotonic() + 10
+        while len(calls) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(calls) >= 3

@@ -1,7 +1,6 @@
 """A study's life: created, killed, resumed, shared, and always the same study."""
 
 import os
-import sqlite3
 import time
 
 import optuna
@@ -9,6 +8,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 from small_study import (
     attrs,
+    backdate,
     exit_code,
     fork,
     history,
@@ -17,6 +17,7 @@ from small_study import (
     kill_me,
     open_small,
     run,
+    states,
 )
 
 from search_spaces import Space, SpaceError
@@ -33,13 +34,19 @@ from studies import (
     suggest,
     trials_of,
 )
-from studies.study import KNOWN, base_seeds_of, counts, generations, hyp_of
+from studies.study import (
+    KNOWN,
+    SURPLUS,
+    ask_within,
+    base_seeds_of,
+    counts,
+    generations,
+    hyp_of,
+    is_lost,
+    is_surplus,
+    requeue_lost,
+)
 from studies.worker import is_alive, this_worker
-
-
-def states(study):
-    return [trial.state.name for trial in trials_of(study)]
-
 
 # the base
 
@@ -363,12 +370,6 @@ def test_whose_running_trial_is_lost(url, space, worker, age_s, lost_shared, los
         optuna.delete_study(study_name="small", storage=url)
 
 
-def backdate(url, column, age_s):
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
-        database.execute(f"UPDATE trials SET {column} = datetime({column}, '-{age_s} seconds')")
-    database.close()
-
-
 def test_a_lost_trial_whose_process_died_before_it_queued_the_retry_is_queued_once(url, space):
     study = open_small(url, space)
     trial = study.ask()
@@ -430,6 +431,121 @@ def test_a_queued_trial_is_taken_by_one_process_only(url, space):
         numbers.append(taken.get())
     queued = [number for number in numbers if number < 25]
     assert sorted(queued) == list(range(25))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request, url):
+    return url if request.param == "sqlite" else request.getfixturevalue("postgres").url
+
+
+def take_until_none(url, space, total, ready, taken):
+    study = open_small(url, space, exclusive=False)
+    ready.wait()
+    while (trial := ask_within(study, total)) is not None:
+        hyp = suggest(trial, space)
+        taken.put((generation_of(study, trial), trial.number, tuple(hyp.values())))
+        study.tell(trial, 0.5)
+
+
+def test_eight_processes_have_each_generation_once_and_no_more_when_the_study_is_continued(shared, space):
+    study = open_small(shared, space, base_seeds=3)
+    for done, total in ((0, 20), (20, 27)):
+        taken, ready = fork.Queue(), fork.Barrier(8)
+        workers = [in_process(take_until_none, shared, space, total, ready, taken) for _ in range(8)]
+        found = [taken.get(timeout=100) for _ in range(done, total)]
+        assert [exit_code(worker) for worker in workers] == [0] * 8
+        assert taken.empty()
+        assert sorted(generation for generation, _, _ in found) == list(range(done, total))
+        assert finished(study) == total
+    trials = trials_of(study)
+    assert all(trial.state.is_finished() for trial in trials)
+    assert sorted(generation_of(study, trial) for trial in trials if counts(trial)) == list(range(27))
+    hyps = [tuple(hyp_of(trial).values()) for trial in trials if counts(trial)]
+    assert len(set(hyps)) == 27 - 2, "but for the base, which was asked for three times"
+
+
+def test_what_is_asked_for_beyond_the_end_counts_nowhere_and_takes_no_generation(url, space):
+    study = open_small(url, space)
+    for _ in range(3):
+        study.tell(ask_within(study, 3), 0.5)
+    late = study._storage.create_new_trial(study._study_id)  # by who had looked before the third was there
+    study._storage.set_trial_user_attr(late, SURPLUS, True)
+    study._storage.set_trial_state_values(late, TrialState.FAIL)
+    assert ask_within(study, 3) is None
+    assert finished(study) == 3
+    more = ask_within(study, 4)
+    assert (more.number, generation_of(study, more)) == (4, 3)
+
+
+def test_lost_hyps_come_first_in_the_order_of_their_generations(url, space):
+    study = open_small(url, space)
+    asked = [ask_within(study, 9) for _ in range(4)]
+    for trial in asked:
+        suggest(trial, space)
+    for number in (2, 0, 3):
+        abandon(study, asked[number], "a test")
+    again = [ask_within(study, 9) for _ in range(4)]
+    assert [generation_of(study, trial) for trial in again] == [0, 2, 3, 4]
+    assert [attrs(study, trial.number).get("retry_of") for trial in again] == [0, 2, 3, None]
+
+
+def test_a_hyp_that_is_lost_in_the_last_generation_can_still_be_had(url, space):
+    study = open_small(url, space)
+    (only,) = [ask_within(study, 1)]
+    assert ask_within(study, 1) is None
+    abandon(study, only, "a test")
+    assert attrs(study, ask_within(study, 1).number)["retry_of"] == 0
+
+
+def test_of_two_retries_of_one_trial_the_first_is_trained_and_the_other_counts_nowhere(url, space):
+    """Two processes may find at once that whoever marked a trial as lost died before it queued the hyp again."""
+    study = open_small(url, space)
+    trial = ask_within(study, 2)
+    suggest(trial, space)
+    trial.set_user_attr("lost", "a test")
+    study.tell(trial, state=TrialState.FAIL)
+    for _ in range(2):
+        study.enqueue_trial(hyp_of(trials_of(study)[0]), user_attrs={"retry_of": 0})
+    taken = [ask_within(study, 2) for _ in range(3)]
+    assert [one and one.number for one in taken] == [1, 3, None]
+    assert [is_surplus(one) for one in trials_of(study)] == [False, False, True, False]
+    assert generation_of(study, taken[1]) == 1
+
+
+def die_with_a_trial(url, space):
+    study = open_small(url, space, exclusive=False)
+    suggest(ask_within(study, 9), space)
+    kill_me()
+
+
+def test_a_hyp_that_no_process_survives_fails_when_its_retries_are_used_up(url, space):
+    study, hyp = open_small(url, space), None
+    for deaths in range(1, 4):
+        assert exit_code(in_process(die_with_a_trial, url, space)) == -9
+        hyp = hyp or hyp_of(trials_of(study)[0])
+        assert requeue_lost(study, retries=2) == [deaths - 1]
+        assert hyp_of(trials_of(study)[deaths - 1]) == hyp
+    assert states(study) == ["FAIL"] * 3
+    assert [is_lost(trial) for trial in trials_of(study)] == [True, True, False]
+    assert attrs(study, 2)["failure"] == "the process that trained it ended, 3 times in all"
+    assert finished(study) == 1
+    assert requeue_lost(study, retries=2) == []
+
+
+def test_what_was_given_up_by_a_living_process_is_queued_again_however_often(url, space):
+    study = open_small(url, space)
+    for _ in range(6):
+        abandon(study, ask_within(study, 9), "KeyboardInterrupt in the process that ran it")
+        assert requeue_lost(study, retries=0) == []
+    assert states(study) == ["FAIL"] * 6 + ["WAITING"]
+
+
+def test_without_retries_one_death_is_a_failure(url, space):
+    study = open_small(url, space)
+    assert exit_code(in_process(die_with_a_trial, url, space)) == -9
+    requeue_lost(study, retries=0)
+    assert states(study) == ["FAIL"]
+    assert finished(study) == 1
 
 
 # a journal
