@@ -1,4 +1,4 @@
-"""A real PostgreSQL for benchmarks: the server that the tests start, as an unprivileged user, in a folder of its own."""
+"""A real PostgreSQL for benchmarks: the server that the tests start, for an unprivileged user, in its own folder."""
 
 from __future__ import annotations
 

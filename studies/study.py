@@ -14,7 +14,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
@@ -260,9 +260,7 @@ def requeue_lost(
     trials = trials_of(study)
     mute = None if silent is None else {trial.number for trial in silent}
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-    orphans = [
-        trial for trial in running if _is_orphan(trial, exclusive, None if mute is None else trial.number in mute)
-    ]
+    orphans = [trial for trial in running if _is_orphan(trial, exclusive, mute)]
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     forgotten = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
     for trial in forgotten:
@@ -404,14 +402,13 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _is_orphan(trial: FrozenTrial, exclusive: bool, silent: bool | None) -> bool:
-    """`silent` is None where nobody has listened."""
+def _is_orphan(trial: FrozenTrial, exclusive: bool, mute: Collection[int] | None) -> bool:
+    """`mute` are the numbers of silent trials; None where nobody has listened."""
     worker, me = trial.user_attrs.get(WORKER), this_worker()
     if worker is None:  # it died between asking for the trial and claiming it, or is about to claim it
-        old = _age_s(trial.datetime_start) > GRACE_S if silent is None else silent
-        return exclusive or old
+        return exclusive or (_age_s(trial.datetime_start) > GRACE_S if mute is None else trial.number in mute)
     if worker["host"] != me["host"]:
-        return exclusive or bool(silent)
+        return exclusive or (mute is not None and trial.number in mute)
     if worker == me:
         return exclusive
     return not is_alive(worker)

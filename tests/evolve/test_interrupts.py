@@ -101,11 +101,19 @@ def test_the_first_signal_is_noted_and_raises_when_what_was_patient_is_over():
 
 
 def test_who_is_patient_may_leave_where_it_suits():
-    with pytest.raises(KeyboardInterrupt), Interrupts() as interrupts, interrupts.patient():
-        interrupts.check()
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
+    reached = []
+
+    def work() -> None:
+        with Interrupts() as interrupts, interrupts.patient():
+            for step in range(3):
+                interrupts.check()
+                reached.append(step)
+                if step == 1:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert reached == [0, 1]
 
 
 def test_the_second_signal_raises_at_once():
