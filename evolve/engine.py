@@ -30,7 +30,8 @@ from evolve.worker import PAUSE_S, run_trials
 from studies import BestHyp, trials_of, write_atomically
 from studies.calls import Call, call
 from studies.lease import Listener
-from studies.study import requeue_lost
+from studies.study import counts, requeue_lost
+from trainer.process import quote_end_of
 
 
 def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
@@ -65,7 +66,9 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
             work.shelf.catch_up(work.records.front)
             stop = unfinished_race(work) or loop.run()
             reason, hints = stop.reason, partial(brief, work.study, work.space)
-            if stop.reached:
+            if not stop.reached:
+                tell_last_failure(work)
+            else:
                 no_race = race_or_say_why_not(work)
         except KeyboardInterrupt:
             reason = "interrupted; the same command goes on from here"
@@ -114,6 +117,14 @@ class Loop:
             standing = replace(standing, stale=stale_of(self.work.study))
         race_s = expected_race_s(self.work.study, self.work.config) if self.budget.seconds is not None else 0.0
         return self.budget.stop(standing, time.monotonic() - self.began, race_s)
+
+
+def tell_last_failure(work: Work) -> None:
+    """Show the end of the log of the trial that failed last, if it was trained with this run folder."""
+    failed = [trial for trial in trials_of(work.study) if counts(trial) and trial.state == TrialState.FAIL]
+    last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number), default=None)
+    if last is not None and (log := work.paths.trial(last.number) / "train.log").exists():
+        work.watcher.warned(f"trial {last.number} failed{quote_end_of(log)}")
 
 
 def budget_of(config: EvolveConfig) -> Budget:

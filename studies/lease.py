@@ -30,10 +30,10 @@ class Pulse:
     on the trial will meet the same error where it can be told.
     """
 
-    def __init__(self, study: Study, *, also: Callable[[], None] = lambda: None, every_s: float = BEAT_S) -> None:
+    def __init__(self, study: Study, *, also: Callable[[], None] = lambda: None, every_s: float | None = None) -> None:
         self._study = study
         self._also = also
-        self._every_s = every_s
+        self._every_s = BEAT_S if every_s is None else every_s
         self._trial_id: int | None = None
         self._beats = 0
         self._over = threading.Event()

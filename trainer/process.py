@@ -127,7 +127,7 @@ class ProcessTrainer:
             told = f"{self._spec}: the training process {silence} {when}"
             if silence.by_sigkill and job is not None:
                 told += f" (did memory run out with batch {job.options.batch} at imgsz {job.options.imgsz}?)"
-            raise TrainerError(told + _quote_end_of(log)) from None
+            raise TrainerError(told + quote_end_of(log)) from None
         except BaseException:  # Ctrl-C, as a rule
             self._child = self._turn = None
             raise
@@ -297,7 +297,7 @@ def name_end(returncode: int) -> str:
         return f"was killed by signal {-returncode}"
 
 
-def _quote_end_of(log: Path | None) -> str:
+def quote_end_of(log: Path | None) -> str:
     """The last lines of a log, to go below an error's first line."""
     if log is None:
         return ""

@@ -112,6 +112,7 @@ class Ordeal:
         more = {"OMP_NUM_THREADS": "1", "EVOLVE_STORAGE": self.url}
         self.study = SmallStudy(runs, name, [*flags, "--max-failures", "1000"], more)
         self.parent: subprocess.Popen[bytes] | None = None
+        self.parent_killed = False
         self.trainings_killed = 0
         self.seen: dict[int, tuple[object, ...]] = {}
 
@@ -150,10 +151,11 @@ class Ordeal:
             self.parent = None
             if code == 0:
                 return False
-            self._note_end(code)
+            if not self.parent_killed:
+                self._note_end(code)
         if self.parent is None:
             self.account.starts += 1
-            self.parent = self.study.start(generations)
+            self.parent, self.parent_killed = self.study.start(generations), False
         return True
 
     def _note_end(self, code: int) -> None:
@@ -195,7 +197,8 @@ class Ordeal:
             self.place.server.start()
         self.account.kills[target] += 1
         self._compare(before)
-        sys.stderr.write(f"{self.name}: {target} {targets if target == 'mixed' else ''} {len(self.seen)} COMPLETE\n")
+        said = f"{self.name}: kill {self.account.kills.total()} {'+'.join(targets)}: {len(self.seen)} COMPLETE"
+        sys.stderr.write(f"{said}, {len(self.account.problems)} problems\n")
         return 1
 
     def _mixed(self) -> list[str]:
@@ -210,6 +213,7 @@ class Ordeal:
             return [self.place.server.port]  # no process of the study
         if target == "parent":
             below = self.study.processes()
+            self.parent_killed = True
             self.parent.kill()
             self.parent.wait()
             return below

@@ -27,11 +27,10 @@ FAULTS = """\
 fault: {choices: ["", "sleep", "nap", "NaN", "SIGKILL", "TrainerError"], default: ""}
 fault_epoch: {low: 1, high: 9, step: 1, default: 1, gain: 0}
 """
-LIMITED = """\
-import resource, runpy
-resource.setrlimit(resource.RLIMIT_FSIZE, ({0}, {0}))
-runpy.run_module("evolve", run_name="__main__", alter_sys=True)
-"""
+RUN = 'import runpy; runpy.run_module("evolve", run_name="__main__", alter_sys=True)'
+LIMITED = "import resource; resource.setrlimit(resource.{0}, ({1}, {1}))\n" + RUN
+ELSEWHERE = 'import socket; socket.gethostname = lambda: "elsewhere"\n' + RUN
+IMPATIENT = "import studies.lease; studies.lease.SILENCE_S, studies.lease.BEAT_S = 3.0, 0.5\n"
 
 
 @dataclass
@@ -52,13 +51,16 @@ class World:
     def evolve(self, *arguments: str) -> Result:
         return CliRunner().invoke(cli, arguments)
 
-    def start(self, *arguments: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
-        """`evolve run` on the toy in a process of its own, which may write no file beyond the limit."""
-        return self.start_command("run", *self.toy(), *arguments, limit_bytes=limit_bytes)
+    def start(self, *arguments: str, **how: Any) -> subprocess.Popen[str]:
+        """`evolve run` on the toy in a process of its own."""
+        return self.start_command("run", *self.toy(), *arguments, **how)
 
-    def start_command(self, *arguments: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
-        """Any command of `evolve` in a process of its own."""
-        module = ["-c", LIMITED.format(limit_bytes)] if limit_bytes else ["-m", "evolve"]
+    def start_command(
+        self, *arguments: str, limit_bytes: int | None = None, limit: str = "RLIMIT_FSIZE", program: str = ""
+    ) -> subprocess.Popen[str]:
+        """Any command of `evolve` in a process of its own, which has a limit or is started by that `program`."""
+        program = LIMITED.format(limit, limit_bytes) if limit_bytes else program
+        module = ["-c", program] if program else ["-m", "evolve"]
         command = [sys.executable, *module, *arguments]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TOY), str(Path(__file__).parent)])}
         pipe = subprocess.PIPE

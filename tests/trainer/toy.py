@@ -113,6 +113,10 @@ def break_down(fault: str, job: TrainJob) -> None:
             raise TrainingDiverged(2, {"box": float("nan"), "obj": float("inf"), "cls": 1 / 3})
         case "out of memory":
             np.empty(1 << 50)
+        case "hog":  # more than any limit of ours, if less than what the system would promise
+            _ = [np.empty(1 << 26) for _ in range(40)]
+        case "CUDA out of memory":  # torch 2.5, c10/cuda/CUDACachingAllocator.cpp
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.9 GiB")
         case "CUDA":
             raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
         case "sys.exit":
