@@ -107,7 +107,7 @@ class Loop:
         listener = Listener()
         while any(trial.state == TrialState.RUNNING for trial in trials_of(self.work.study)):
             self.follower.look(at_running=True)
-            requeue_lost(self.work.study, silent=listener.silent(trials_of(self.work.study)))
+            requeue_lost(self.work.study, listener=listener, retries=self.work.config.retries)
             time.sleep(PAUSE_S)
         self.follower.look()
 

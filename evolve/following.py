@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from optuna.trial import FrozenTrial, TrialState
@@ -28,14 +29,17 @@ class Follower:
 
     def look(self, *, at_running: bool = False) -> Standing:
         """Follow all trials that have ended, and those `at_running` where nobody else tells of them."""
-        trials = [trial for trial in trials_of(self._work.study) if trial.number not in self._ended]
-        for trial in trials if at_running else ():  # first, as that is quick and the other may take its time
-            if trial.state == TrialState.RUNNING:
+        trials = trials_of(self._work.study)
+        news = [trial for trial in trials if trial.number not in self._ended]
+        ended = [trial for trial in news if trial.state.is_finished()]
+        for trial in news:  # first, as that is quick and the other may take its time
+            if at_running and trial.state == TrialState.RUNNING:
                 self._follow(trial)
-        for trial in trials:
-            if trial.state.is_finished():
-                self._ended.add(trial.number)
-                self._follow_to_its_end(trial)
+        for trial in ended:
+            self._ended.add(trial.number)
+            self._epochs.pop(trial.number, None)
+        if counted := [trial for trial in ended if counts(trial)]:
+            self._follow_to_their_end(counted, trials)
         return self.standing
 
     def _follow(self, trial: FrozenTrial) -> None:
@@ -46,17 +50,17 @@ class Follower:
             watcher.epoch(trial.number, epoch, fitness)
         self._epochs[trial.number] = len(trial.intermediate_values)
 
-    def _follow_to_its_end(self, trial: FrozenTrial) -> None:
-        self._epochs.pop(trial.number, None)
-        if not counts(trial):
-            return
-        work, outcome = self._work, outcome_of(trial)
+    def _follow_to_their_end(self, ended: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> None:
+        """All at once: what many workers have done since the last look costs no more reading than what one has."""
+        work = self._work
         if self._own is None:
             note_noise(work.study)
-            work.records.add_trial(trial.number)
+            work.records.add_trials([trial.number for trial in ended])
         front = best_front_of(work.study, work.space) if self._own else work.records.front
-        self.standing = with_best(self.standing.after(outcome), front)
-        work.shelf.ended(trial.number, front)
-        if self._own in (None, trial.user_attrs.get(WORKER)):
-            change = change_of(work.study, work.space, trial.number)
-            work.watcher.finished(replace(outcome, change=change), self.standing)
+        for trial in ended:
+            outcome = outcome_of(trial)
+            self.standing = with_best(self.standing.after(outcome), front)
+            work.shelf.ended(trial.number, front)
+            if self._own in (None, trial.user_attrs.get(WORKER)):
+                change = change_of(trials, work.space, trial.number)
+                work.watcher.finished(replace(outcome, change=change), self.standing)

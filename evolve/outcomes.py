@@ -89,9 +89,8 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
     )
 
 
-def change_of(study: Study, space: Space, number: int) -> str:
+def change_of(trials: Sequence[FrozenTrial], space: Space, number: int) -> str:
     """What a trial's hyp moved furthest from its parent (from the base where it has none): 'lr0 0.01 -> 0.013'."""
-    trials = trials_of(study)
     trial, hyp = trials[number], hyp_of(trials[number])
     if is_base(trial):
         return "the base"

@@ -24,7 +24,7 @@ from evolve.watcher import Silence
 from evolve.work import Work, open_work
 from evolve.worker import end_training, run_trials, until_over
 from search_spaces import SpaceError
-from studies import StudyError, sqlite_url, trials_of
+from studies import StudyError, sqlite_url
 from studies.calls import Call, call
 from studies.lease import Listener
 from studies.study import requeue_lost
@@ -63,7 +63,7 @@ def run_pool(work: Work, slots: Sequence[Slot], stop: Callable[[], Stop | None],
             pool.start()
             while (reason := stop()) is None:
                 follower.look(at_running=True)
-                requeue_lost(work.study, silent=listener.silent(trials_of(work.study)), retries=work.config.retries)
+                requeue_lost(work.study, listener=listener, retries=work.config.retries)
                 if interrupts.leaving:
                     call(work.study, Call("epoch", "interrupted", run))
                     while slots and not pool.join(LOOK_S):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from evolve.paths import RunPaths, from_here
 from evolve.tables import name_dead
 from evolve.watcher import Watcher
 from search_spaces import Space
-from studies import BestHyp, append_row, best_front_of, rewrite_csv, save_best, save_front, trials_of, write_atomically
+from studies import BestHyp, append_rows, best_front_of, rewrite_csv, save_best, save_front, write_atomically
 from studies.decision import Decision
 from studies.persistence import save_hyp
 from studies.racing import best_after, latest_decision
@@ -85,15 +85,15 @@ class Records:
         with self._forgiving(path), path.open("a", encoding="utf-8") as file:
             file.write(json_line(epoch_row(metrics, fitness)))
 
-    def add_trial(self, number: int) -> None:
-        """Add a trial that has just finished to the table, and its hyp as the best if it is."""
+    def add_trials(self, numbers: Sequence[int]) -> None:
+        """Add trials that have just finished to the table, and the hyp of one of them as the best if it is."""
         if not self._table_is_whole:
             return self.catch_up()
         self.decision = None  # it was about the study as it was before
         self._write_best()
         with self._forgiving(self._paths.table):
             self._table_is_whole = False
-            append_row(self._paths.table, self._study, trials_of(self._study)[number], self._space)
+            append_rows(self._paths.table, self._study, numbers, self._space)
             self._table_is_whole = True
         return None
 

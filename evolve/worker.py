@@ -25,7 +25,6 @@ from studies import (
     make_durable,
     storage_errors,
     suggest,
-    trials_of,
 )
 from studies.calls import heard
 from studies.lease import Listener, Pulse
@@ -90,8 +89,7 @@ def run_trial(work: Work, pulse: Pulse, listener: Listener, told: Callable[[], o
 def next_trial(work: Work, listener: Listener) -> Trial | None:
     """A trial to train, after the hyps of lost ones were queued again."""
     config = work.config
-    silent = listener.silent(trials_of(work.study))
-    requeue_lost(work.study, silent=silent, retries=config.retries)
+    requeue_lost(work.study, listener=listener, retries=config.retries)
     return ask_within(work.study, config.generations)
 
 

@@ -5,7 +5,7 @@ from studies.noise import NoiseFloor, noise_floor
 from studies.persistence import (
     BestHyp,
     Score,
-    append_row,
+    append_rows,
     best_front_of,
     best_of,
     rewrite_csv,
@@ -29,7 +29,7 @@ __all__ = [
     "Score",
     "StudyError",
     "abandon",
-    "append_row",
+    "append_rows",
     "best_front_of",
     "best_of",
     "build_pruner",

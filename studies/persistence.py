@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, stdev
 
-from optuna import Study, Trial
+from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
@@ -28,7 +28,6 @@ from studies.study import (
     PARENTS,
     SEED,
     counts,
-    generation_of,
     generations,
     goals_of,
     hyp_of,
@@ -165,14 +164,16 @@ def rewrite_csv(path: Path, study: Study, space: Space) -> None:
     write_atomically(path, _csv([[*TRIAL_COLUMNS, *costs, *space.order], *rows]))
 
 
-def append_row(path: Path, study: Study, trial: Trial | FrozenTrial, space: Space) -> None:
-    """Append a trial that has finished, in one write: processes that share the table do not mix their rows.
+def append_rows(path: Path, study: Study, numbers: Iterable[int], space: Space) -> None:
+    """Append trials that have finished, in one write: processes that share the table do not mix their rows.
 
     Raises OSError; a row that was cut off then is healed by the next `rewrite_csv`.
     """
-    row = _csv([_row(trials_of(study)[trial.number], generation_of(study, trial), space, costs_told(study))])
+    trials = trials_of(study)
+    found, costs = generations(trials), costs_told(study)
+    rows = _csv([_row(trials[number], found[number], space, costs) for number in numbers])
     with path.open("ab") as file:  # what fits the buffer goes out at once when the file is closed
-        file.write(row.encode())
+        file.write(rows.encode())
 
 
 def save_front(table: Path, files: Mapping[Path, BestHyp], provenance: Callable[[Path], Mapping[str, str]]) -> None:

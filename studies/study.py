@@ -19,6 +19,7 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna import Study, Trial
@@ -31,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, Value
 from studies.errors import StudyError
+from studies.lease import Listener
 from studies.storage import open_storage, storage_errors
 from studies.worker import is_alive, this_worker
 
@@ -74,6 +76,9 @@ INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost tr
 DIED = "the process that trained it ended"  # why a trial was lost that nobody has given up
 RETRIES = 3  # of a hyp whose trial was lost; then it is the hyp that its process does not survive
 GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
+_asked: WeakKeyDictionary[Study, tuple[int, int]] = WeakKeyDictionary()
+"""Number and generation of the trial that was asked for last: counting it anew reads the whole study."""
+
 SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created
 SHOWN_DIFFERENCES = 6
 
@@ -202,6 +207,8 @@ def generations(trials: Sequence[FrozenTrial]) -> list[int]:
 
 def generation_of(study: Study, trial: Trial | FrozenTrial) -> int:
     """The trial's place in the study as if no trial had ever been lost, from 0."""
+    if (counted := _asked.get(study)) is not None and counted[0] == trial.number:
+        return counted[1]
     return generations([*trials_of(study)[: trial.number], _frozen(trial)])[-1]
 
 
@@ -219,15 +226,15 @@ def ask_within(study: Study, generations: int) -> Trial | None:
             if not _take(study, trial):
                 continue
             if not _is_second_retry(trials, trial):
-                return _claimed(study, trial._trial_id)
+                return _claimed(study, trial._trial_id, trial.number, generation_of(study, trial))
             _set_aside(study, trial._trial_id)
         trials = trials_of(study)  # others were quicker
     if sum(not (is_lost(trial) or is_known(trial) or is_surplus(trial)) for trial in trials) >= generations:
         return None
     trial_id = study._storage.create_new_trial(study._study_id)
     created = study._storage.get_trial(trial_id)
-    if generation_of(study, created) < generations:
-        return _claimed(study, trial_id)
+    if (generation := generation_of(study, created)) < generations:
+        return _claimed(study, trial_id, created.number, generation)
     _set_aside(study, trial_id)
     return None
 
@@ -246,19 +253,19 @@ def abandon(study: Study, trial: Trial | FrozenTrial, reason: str) -> None:
 
 
 def requeue_lost(
-    study: Study, *, exclusive: bool = False, silent: Sequence[FrozenTrial] | None = None, retries: int = RETRIES
+    study: Study, *, exclusive: bool = False, listener: Listener | None = None, retries: int = RETRIES
 ) -> list[int]:
     """Mark the trials of dead workers as lost and queue their hyps again; returns their numbers.
 
     Any process may die within this, too. A trial is marked first, which only one process can do, then queued; one that
     was marked but not queued is found by having no retry. (Where two find it so at once, `ask_within` sets the second
-    retry aside.) `exclusive` is explained at `open_study`; `silent` are trials of which a `studies.lease.Listener` has
-    heard nothing: lost, unless they are those of a living process of this host. Whoever has listened needs no wall
-    clock to know that a trial without a worker is lost. A hyp that has been lost more than `retries` times is not
-    queued again: its last trial has failed.
+    retry aside.) `exclusive` is explained at `open_study`. A trial of which the `listener` has heard nothing for long
+    is lost, unless it is that of a living process of this host; whoever has listened needs no wall clock to know that
+    a trial without a worker is lost. A hyp that has been lost more than `retries` times is not queued again: its last
+    trial has failed.
     """
     trials = trials_of(study)
-    mute = None if silent is None else {trial.number for trial in silent}
+    mute = None if listener is None else {trial.number for trial in listener.silent(trials)}
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     orphans = [trial for trial in running if _is_orphan(trial, exclusive, mute)]
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
@@ -302,7 +309,8 @@ def _take(study: Study, trial: FrozenTrial) -> bool:
         return False
 
 
-def _claimed(study: Study, trial_id: int) -> Trial:
+def _claimed(study: Study, trial_id: int, number: int, generation: int) -> Trial:
+    _asked[study] = number, generation
     study._storage.set_trial_user_attr(trial_id, WORKER, this_worker())  # before the sampler has a second to think
     study._thread_local.cached_all_trials = None
     return Trial(study, trial_id)

@@ -43,36 +43,37 @@ def taken_elsewhere(study):
     return trial
 
 
-def silent(listener, study):
+def silent(listener, study, after_s=0):
+    """The numbers of the silent trials after so many seconds, in which the listener looked every five seconds."""
+    for _ in range(after_s // 5):
+        listener.clock.now += 5
+        listener.silent(trials_of(study))
+    listener.clock.now += after_s % 5
     return [trial.number for trial in listener.silent(trials_of(study))]
 
 
 def test_who_gives_no_sign_for_a_while_is_silent_by_the_listeners_own_clock(study, listener, clock):
     trial = taken_elsewhere(study)
     assert silent(listener, study) == []
-    clock.now += 59
-    assert silent(listener, study) == []
+    assert silent(listener, study, 59) == []
     trial.set_user_attr(BEAT, [1, 0])
-    clock.now += 59
-    assert silent(listener, study) == [], "a new beat counts from when it is heard"
-    clock.now += 59
-    assert silent(listener, study) == []
-    clock.now += 1
-    assert silent(listener, study) == [trial.number]
+    assert silent(listener, study, 3) == [], "a new beat counts from when it is heard"
+    assert silent(listener, study, 59) == []
+    assert silent(listener, study, 1) == [trial.number]
 
 
 @pytest.mark.parametrize("sign", ["a beat", "an epoch", "an attribute"])
 def test_any_sign_of_life_will_do(study, listener, clock, sign):
     trial = taken_elsewhere(study)
-    silent(listener, study)
-    clock.now += 100
+    silent(listener, study, 59)
     if sign == "a beat":
         trial.set_user_attr(BEAT, [7, 0])
     elif sign == "an epoch":
         trial.report(0.5, 1)
     else:
         trial.set_user_attr("seed", 3)
-    assert silent(listener, study) == []
+    assert silent(listener, study, 4) == []
+    assert silent(listener, study, 60) == [trial.number]
 
 
 def test_nobody_is_silent_before_it_was_listened_to(study, clock):
@@ -85,9 +86,8 @@ def test_nobody_is_silent_before_it_was_listened_to(study, clock):
 
 def test_what_has_ended_is_not_silent(study, listener, clock):
     trial = taken_elsewhere(study)
-    silent(listener, study)
+    assert silent(listener, study, 60) == [trial.number]
     study.tell(trial, 0.5)
-    clock.now += 100
     assert silent(listener, study) == []
 
 
@@ -96,37 +96,49 @@ def test_the_time_that_a_beat_tells_is_believed_by_nobody(study, listener, clock
     trial = taken_elsewhere(study)
     for beat in range(1, 30):
         trial.set_user_attr(BEAT, [beat, time.time() + jump_s * (beat % 2)])
-        clock.now += 30
-        assert silent(listener, study) == []
-    clock.now += 60
-    assert silent(listener, study) == [trial.number]
+        assert silent(listener, study, 30) == []
+    assert silent(listener, study, 60) == [trial.number]
 
 
 def test_a_silent_trial_of_another_host_is_lost_and_its_hyp_queued_again(study, space, listener, clock):
     trial = taken_elsewhere(study)
     hyp = suggest(trial, space)
-    silent(listener, study)
-    clock.now += 60
-    assert requeue_lost(study, silent=listener.silent(trials_of(study))) == [0]
+    silent(listener, study, 59)
+    assert requeue_lost(study, listener=listener) == []
+    clock.now += 1
+    assert requeue_lost(study, listener=listener) == [0]
     assert states(study) == ["FAIL", "WAITING"]
     assert suggest(study.ask(), space) == hyp
 
 
 def test_a_silent_trial_of_a_living_process_of_this_host_is_left_to_it(study, listener, clock):
     claim(study.ask())
-    silent(listener, study)
-    clock.now += 1e6
-    heard_nothing = listener.silent(trials_of(study))
-    assert [trial.number for trial in heard_nothing] == [0]
-    assert requeue_lost(study, silent=heard_nothing) == []
+    assert silent(listener, study, 1000) == [0]
+    assert requeue_lost(study, listener=listener) == []
 
 
 def test_a_trial_that_nobody_has_claimed_is_lost_when_it_is_silent_whatever_the_time(url, study, listener, clock):
     study.ask()
     backdate(url, "datetime_start", 1e6)  # as if the clock had jumped in between
-    assert requeue_lost(study, silent=listener.silent(trials_of(study))) == []
-    clock.now += 60
-    assert requeue_lost(study, silent=listener.silent(trials_of(study))) == [0]
+    assert requeue_lost(study, listener=listener) == []
+    silent(listener, study, 59)
+    clock.now += 1
+    assert requeue_lost(study, listener=listener) == [0]
+
+
+@pytest.mark.parametrize("gap_s", [61, 600, 86_400])
+def test_while_the_storage_is_away_or_nobody_looks_nobody_falls_silent(study, gap_s):
+    now = 0.0
+    listener = Listener(clock=lambda: now)
+    study.ask()
+    listener.silent(trials_of(study))
+    now += gap_s
+    assert listener.silent(trials_of(study)) == []
+    for _ in range(49):
+        now += 1
+        assert listener.silent(trials_of(study)) == []
+    now += 1
+    assert [trial.number for trial in listener.silent(trials_of(study))] == [0]
 
 
 # whoever works

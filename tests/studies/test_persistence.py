@@ -23,7 +23,7 @@ from studies import (
     BestHyp,
     Score,
     abandon,
-    append_row,
+    append_rows,
     best_of,
     claim,
     rewrite_csv,
@@ -244,7 +244,7 @@ def test_the_table_has_a_row_for_each_trial_that_counts(tmp_path, space):
     trained(study, space, TrialState.PRUNED, report=[0.2])
     trained(study, space, TrialState.FAIL)
     rewrite_csv(path, study, space)
-    append_row(path, study, trained(study, space, TrialState.COMPLETE, report=[0.1, 0.4]), space)
+    append_rows(path, study, [trained(study, space, TrialState.COMPLETE, report=[0.1, 0.4]).number], space)
     table = pd.read_csv(path)
     assert list(table.trial) == [0, 2, 3, 4]
     assert list(table.generation) == [0, 1, 2, 3]
@@ -266,7 +266,7 @@ def test_rows_appended_one_by_one_and_the_table_made_anew_are_the_same(tmp_path,
 
     def append(point, number):
         if point == "told":
-            append_row(tmp_path / "appended.csv", study, trials_of(study)[number], space)
+            append_rows(tmp_path / "appended.csv", study, [number], space)
 
     run(study, space, 12, at=append)
     rewrite_csv(tmp_path / "anew.csv", study, space)
