@@ -45,7 +45,7 @@ def done(trials):
 def test_each_failure_within_a_training_fails_its_trial_with_the_reason_and_nothing_else(world: World, jobs):
     with_faults(world, *INSIDE)
     asked = ("--generations", "24", "--jobs", jobs, "--sampler", "random", "--trial-timeout", "4", "--seed", "4")
-    result = world.run(*asked, "--max-failures", "30", "--pruner", "none")
+    result = world.run(*asked, "--max-failures", "30", "--pruner", "none", "--base-seeds", "1")
     assert result.exit_code == 0, result.output
     trials = world.trials()
     assert done(trials) == list(range(24))
@@ -81,8 +81,7 @@ def test_where_everything_fails_the_study_stops_with_the_end_of_the_log(faulty: 
     reason = r"[45] trials in a row failed, the last one with: the training process was killed by SIGKILL"
     assert re.search(reason, result.stderr)
     assert len(result.stderr.splitlines()) == 1
-    trials = faulty.trials()
-    assert 4 <= len([trial for trial in trials if counts(trial)]) <= 4 + int(jobs) - 1
+    assert 4 <= len(faulty.trials()) <= (4 if jobs == "1" else 12), "what is under way ends, too"
     assert "train.log" in result.output
     assert not (faulty.run_folder / "best").exists()
 
@@ -102,7 +101,7 @@ def test_a_disk_that_is_full_ends_all_workers_with_one_sentence_and_loses_no_fin
     assert errors.startswith("evolve: error: ")
     assert len(errors.splitlines()) == 1
     finished = [line for line in output.splitlines() if line.startswith("generation")]
-    assert len(finished) > 3
+    assert finished
     result = world.run("--generations", str(len(finished) + 3), "--jobs", "2")
     assert result.exit_code == 0, result.output
     assert done(world.trials()) == list(range(len(finished) + 3))

@@ -45,6 +45,7 @@ def taken_elsewhere(study):
 
 def silent(listener, study, after_s=0):
     """The numbers of the silent trials after so many seconds, in which the listener looked every five seconds."""
+    listener.silent(trials_of(study))
     for _ in range(after_s // 5):
         listener.clock.now += 5
         listener.silent(trials_of(study))
