@@ -17,7 +17,7 @@ from search_spaces import load_hyp
 from studies.study import counts, generations, is_lost
 
 INSIDE = {  # the toy's fault, and what is told of it
-    "NaN": "diverged",
+    "NaN": "the loss was no longer finite",
     "TrainerError": "the toy is out of order",
     "ValueError": "a bug in the toy",
     "out of memory": "out of memory with batch 8",

@@ -59,7 +59,7 @@ def test_who_gives_no_sign_for_a_while_is_silent_by_the_listeners_own_clock(stud
     assert silent(listener, study, 59) == []
     trial.set_user_attr(BEAT, [1, 0])
     assert silent(listener, study, 3) == [], "a new beat counts from when it is heard"
-    assert silent(listener, study, 59) == []
+    assert silent(listener, study, 56) == []
     assert silent(listener, study, 1) == [trial.number]
 
 
