@@ -24,7 +24,7 @@ NUMBERS = _words(
     "0 -0 1 -1 0.5 1e-5 1E+3 1e999 -1e999 1e-400 nan .nan NaN inf -inf .inf Infinity 0x1F 0o17 017 0b1 1_000 1,5"
     " 190:20:30 2147483648 9223372036854775807 18446744073709551616 1e16 1e300 5e-324 ½ ٣ -.5 5. . + - e e5 1e 00 0.1e"
 )
-MOST_BYTES = 200_000  # of what is repeated: how long a large file takes, the bombs tell
+MOST_BYTES = 200_000  # after repeating a part: how long a large file takes, the bombs tell
 LONG_NUMBERS = ["9" * 400, "9" * 5000, "0." + "1" * 5000, "1e" + "9" * 30]
 YAML_SCALARS = [
     *NUMBERS,
@@ -188,7 +188,8 @@ def _end(draw: DrawFn, content: bytes, seeds: Sequence[bytes]) -> bytes:
 
 def _repeat(draw: DrawFn, content: bytes, seeds: Sequence[bytes]) -> bytes:
     start, end = sorted((_place(draw, content), _place(draw, content)))
-    times = min(draw(st.sampled_from([2, 2, 3, 10, 300])), 1 + MOST_BYTES // (end - start + 1))
+    room = max(MOST_BYTES - len(content), 0) // (end - start + 1)
+    times = min(draw(st.sampled_from([2, 2, 3, 10, 300])), 1 + room)
     return content[:start] + content[start:end] * times + content[end:]
 
 
