@@ -10,7 +10,7 @@ from small_world import World, wait_for
 from evolve.cli import INTERRUPTED
 from studies.study import counts, generations
 
-TRAINER = ("--trainer", "resumable:Resumable")
+TRAINER = ("--trainer", "resumable:Repeating")
 EPOCHS = ("--epochs", "6", "--pruner", "none", "--race", "0", "--generations", "1")
 ASLEEP = ("--set", "fault=sleep", "--set", "fault_epoch=4")
 CHECKPOINT = (*TRAINER, *EPOCHS, "--checkpoint")

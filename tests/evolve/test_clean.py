@@ -10,7 +10,7 @@ from evolve.cleaning import show_bytes
 from evolve.cli import ASKED_WRONGLY
 from studies.study import counts
 
-RESUMABLE = ("--trainer", "resumable:Resumable", "--checkpoint", "--pruner", "none")
+RESUMABLE = ("--trainer", "resumable:Repeating", "--checkpoint", "--pruner", "none")
 METRICS, LOG = "metrics.jsonl", "train.log"
 
 
@@ -50,7 +50,7 @@ def test_keep_0_keeps_nothing_but_metrics_and_a_run_that_goes_on_catches_up(worl
 
 def test_the_hyps_of_a_front_are_the_best_ones(world: World):
     goals = ("--objective", "map50_95,recall", "--sampler", "random", "--generations", "8")
-    assert world.run("--trainer", "resumable:Resumable", "--checkpoint", *goals, "--keep", "1").exit_code == 0
+    assert world.run("--trainer", "resumable:Repeating", "--checkpoint", *goals, "--keep", "1").exit_code == 0
     front = {int(path.stem) for path in world.run_folder.glob("best/front/*.yaml")}
     kept = {number for number, names in files(world).items() if names != {METRICS}}
     assert kept == front
