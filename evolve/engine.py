@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from evolve.advising import brief
 from evolve.bucket import open_bucket
 from evolve.budget import Budget, Stop, seconds_of
+from evolve.clusters import Cluster, open_cluster
 from evolve.config import EvolveConfig, complete, dump_config
 from evolve.following import Follower
 from evolve.goals import settle_goals
@@ -21,7 +22,6 @@ from evolve.outcomes import stale_of, standing_of
 from evolve.paths import RunPaths
 from evolve.pool import run_pool
 from evolve.racing import expected_race_s, race_or_say_why_not, unfinished_race
-from evolve.slots import slots_of
 from evolve.standing import NoResult
 from evolve.warm_start import read_sources
 from evolve.watcher import Opened, Silence, Uploading, Watcher
@@ -46,7 +46,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     paths = RunPaths(Path(config.runs) / config.study)
     sources = read_sources(config)
     watcher = watcher_with_uploads(watcher or Silence(), config, paths)
-    with open_work(config, paths, watcher, sources) as work:
+    with open_cluster(config) as cluster, open_work(config, paths, watcher, sources) as work:
         asked = dump_config(replace(work.config, device=config.device))
         write_atomically(paths.config, asked)
         note_config(work, asked)
@@ -54,7 +54,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         standing = standing_of(work.study, work.space)
         budget = budget_of(config)
         follower = Follower(work, standing)
-        loop = Loop(work, budget, follower, began)
+        loop = Loop(work, cluster, budget, follower, began)
         told = work.prepared.summary, standing, work.pinned, budget.earlier, budget.seconds, work.notes
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
         for warning in work.prepared.warnings:
@@ -69,7 +69,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
             if not stop.reached:
                 tell_last_failure(work)
             else:
-                no_race = race_or_say_why_not(work)
+                no_race = race_or_say_why_not(work, cluster)
         except KeyboardInterrupt:
             reason = "interrupted; the same command goes on from here"
             raise
@@ -86,18 +86,19 @@ class Loop:
     """
 
     work: Work
+    cluster: Cluster | None
     budget: Budget
     follower: Follower
     began: float
 
     def run(self) -> Stop:
         """Train here, or have workers train and watch them. What ends the study is called to all who work on it."""
-        slots, study = slots_of(self.work.config), self.work.study
+        study = self.work.study
         call(study, None)
-        if slots is None:
+        if self.cluster is None:
             stop = run_trials(self.work, self.stop, told=self.follower.look)
         else:
-            stop = run_pool(self.work, slots, self.stop, self.follower)
+            stop = run_pool(self.work, self.cluster, self.stop, self.follower)
         call(study, Call("trial", stop.reason, reached=stop.reached))
         self._wait_for_others()
         return stop

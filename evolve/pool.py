@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evolve.budget import Stop
+from evolve.clusters import Cluster, say
 from evolve.config import ConfigError, EvolveConfig
 from evolve.following import Follower
 from evolve.paths import RunPaths
@@ -35,11 +35,20 @@ LOOK_S = 0.3  # between two looks at the storage
 LEAVE_S = 15.0  # for workers to leave after they were called to; then they are killed
 ASKED_WRONGLY = (ConfigError, StudyError, SpaceError, DataError)  # what another start would not mend
 
+Task = Callable[[Work, str], Stop]
+"""What a worker does, with its work and the name of the run; a function of a module, or a partial of one."""
+
+
+def search(work: Work, run: str) -> Stop:
+    """Train the trials of the study until there is nothing left to do."""
+    return run_trials(work, until_over(work, run), told=lambda: None, run=run)
+
 
 @dataclass(frozen=True)
 class Orders:
     """What a worker needs to know. `run` names the run that it belongs to, `parent` the process that started it."""
 
+    task: Task
     config: EvolveConfig
     slot: Slot
     run: str
@@ -48,15 +57,19 @@ class Orders:
     folder: str
 
 
-def run_pool(work: Work, slots: Sequence[Slot], stop: Callable[[], Stop | None], follower: Follower) -> Stop:
+def run_pool(
+    work: Work, cluster: Cluster, stop: Callable[[], Stop | None], follower: Follower, task: Task = search
+) -> Stop:
     """Have workers train until `stop` gives a reason, and follow them. Without slots there is only to follow.
 
-    Whoever dies takes its pool along, as joblib has it: the trials that were running are queued again, and a new pool
-    goes on. Raises NoResult where pool after pool breaks and no trial ends.
+    Whoever dies may take its pool along, as joblib has it: the trials that were running are queued again, and a new
+    pool goes on. Raises NoResult where pool after pool breaks and no trial ends.
     """
+    if (reason := stop()) is not None:
+        return reason
     work.trainer.close()  # it has prepared; the workers have theirs
     interrupts, listener, run = work.objective.interrupts, Listener(), uuid.uuid4().hex
-    pool = Pool(work, slots, run)
+    pool, slots = Pool(work, cluster, run, task), cluster.slots
     broken, finished_before = 0, follower.standing.finished
     try:
         with interrupts.patient():
@@ -100,11 +113,11 @@ def run_pool(work: Work, slots: Sequence[Slot], stop: Callable[[], Stop | None],
 class Pool:
     """The workers of one run, in a joblib pool that a thread waits for."""
 
-    def __init__(self, work: Work, slots: Sequence[Slot], run: str) -> None:
+    def __init__(self, work: Work, cluster: Cluster, run: str, task: Task) -> None:
         config = replace(work.config, storage=work.config.storage or sqlite_url(work.paths.database))
-        here = (this_worker(), tuple(sys.path), os.getcwd())
-        self._orders = [Orders(config, slot, run, *here) for slot in slots]
-        self._config = config
+        here = (this_worker(), tuple(map(os.path.abspath, sys.path)), os.getcwd())
+        self._orders = [Orders(task, config, slot, run, *here) for slot in cluster.slots]
+        self._cluster = cluster
         self._thread: threading.Thread | None = None
         self.error: Exception | None = None
 
@@ -126,17 +139,15 @@ class Pool:
 
     def end(self, timeout_s: float) -> None:
         """Let the workers leave, and kill those that do not."""
-        if not self.join(timeout_s) and self._config.backend == "loky":
-            from joblib.externals.loky import get_reusable_executor
-
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        if not self.join(timeout_s):
+            self._cluster.kill()
             self.join(timeout_s)
 
     def _run(self) -> None:
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, parallel_config
 
         try:
-            with backend_of(self._config, len(self._orders)):
+            with parallel_config(**self._cluster.settings):
                 Parallel(n_jobs=len(self._orders), batch_size=1, pre_dispatch="all")(
                     delayed(serve)(orders) for orders in self._orders
                 )
@@ -144,83 +155,46 @@ class Pool:
             self.error = error
 
 
-@contextmanager
-def backend_of(config: EvolveConfig, jobs: int) -> Iterator[None]:
-    """joblib's backend of that name, with a cluster of this machine's own unless there is an address.
-
-    Raises ConfigError where its package is not installed.
-    """
-    from joblib import parallel_config
-
-    try:
-        with ExitStack() as stack:
-            if config.backend == "dask":
-                stack.enter_context(dask_cluster(config.address, jobs))
-            elif config.backend == "ray":
-                stack.enter_context(ray_cluster(config.address, jobs))
-            stack.enter_context(parallel_config(backend=config.backend))
-            yield
-    except ModuleNotFoundError as error:
-        package = {"dask": "'dask[distributed]'"}.get(config.backend, config.backend)
-        told = f"--backend {config.backend} needs a package that is not installed: pip install {package}"
-        raise ConfigError(told) from error
-
-
-@contextmanager
-def dask_cluster(address: str | None, jobs: int) -> Iterator[None]:
-    from distributed import Client, LocalCluster
-
-    with ExitStack() as stack:
-        own = {"n_workers": jobs, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-        at = address or stack.enter_context(LocalCluster(**own))  # type: ignore[no-untyped-call]
-        stack.enter_context(Client(at))  # type: ignore[no-untyped-call]
-        yield
-
-
-@contextmanager
-def ray_cluster(address: str | None, jobs: int) -> Iterator[None]:
-    import ray
-    from ray.util.joblib import register_ray
-
-    own: dict[str, Any] = {"address": address} if address else {"num_cpus": jobs, "include_dashboard": False}
-    ray.init(log_to_driver=False, **own)
-    register_ray()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
 def serve(orders: Orders) -> str:
     """The life of one worker: what it ended with, in words."""
     sys.path.extend(entry for entry in orders.path if entry not in sys.path)
-    if is_here(orders.parent):
+    if owns_process(orders):
         with suppress(OSError):
             os.chdir(orders.folder)
     slot = orders.slot
-    config = replace(
-        orders.config, device=slot.device, threads=slot.threads, jobs=None, per_device=None, backend="loky"
-    )
+    alone: dict[str, Any] = {"jobs": None, "per_device": None, "backend": "loky", "address": None}
+    config = replace(orders.config, device=slot.device, threads=slot.threads, **alone)
     paths = RunPaths(Path(config.runs) / config.study)
+    paths.root.mkdir(parents=True, exist_ok=True)  # on another machine, perhaps
     with open_work(config, paths, Silence(), joining=True) as work, die_with(orders, work):
         try:
-            return run_trials(work, until_over(work, orders.run), told=lambda: None, run=orders.run).reason
+            return orders.task(work, orders.run).reason
         except KeyboardInterrupt:
             return "interrupted"
 
 
+def owns_process(orders: Orders) -> bool:
+    """Whether the process that serves was started for this run, and is not that of a cluster that others use, too."""
+    return orders.config.address is None
+
+
 @contextmanager
 def die_with(orders: Orders, work: Work) -> Iterator[None]:
-    """Inside it, this process and its training end within a second or two of the process that started it."""
+    """Inside it, this process and its training end within a second or two of the process that started it.
+
+    In a process that others use, too, only the training ends, and the worker leaves.
+    """
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.5):
-            if os.getppid() != parent or (is_here(orders.parent) and not is_alive(orders.parent)):
+            if (own and os.getppid() != parent) or (is_here(orders.parent) and not is_alive(orders.parent)):
+                work.objective.interrupts.leave()
                 end_training(work)
-                os._exit(1)
+                if own:
+                    os._exit(1)
 
-    parent = os.getppid()
+    parent, own = os.getppid(), owns_process(orders)
     thread = threading.Thread(target=watch, name="parent", daemon=True)
     thread.start()
     try:
@@ -232,9 +206,3 @@ def die_with(orders: Orders, work: Work) -> Iterator[None]:
 
 def is_here(worker: Worker) -> bool:
     return worker["host"] == this_worker()["host"]
-
-
-def say(error: BaseException) -> str:
-    """The first line of an error, with its kind."""
-    lines: Any = itertools.chain(str(error).splitlines(), [""])
-    return f"{type(error).__name__}: {next(lines)}".strip(": ")[:200]

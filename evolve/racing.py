@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from statistics import fmean
 
-from optuna import Study
+from optuna import Study, Trial
+from optuna.trial import FrozenTrial
 
 from evolve.budget import Stop
+from evolve.clusters import Cluster
 from evolve.config import EvolveConfig
+from evolve.following import Follower
 from evolve.goals import Goals
 from evolve.keeping import Shelf
-from evolve.outcomes import tell
+from evolve.outcomes import outcome_of
+from evolve.pool import run_pool
 from evolve.records import Records
-from evolve.standing import NoResult, Outcome
+from evolve.standing import NoResult, Standing
 from evolve.watcher import Racing
 from evolve.work import Work
-from studies import StudyError, abandon, best_front_of, finished, make_durable, storage_errors, suggest, trials_of
+from evolve.worker import run_trials, until_called
+from studies import best_front_of, finished, trials_of
 from studies.decision import Decision
-from studies.lease import Pulse
 from studies.noise import by_hyp
-from studies.race import LEAST_TRAININGS, Race, Rounds, cost, rounds_for, rounds_within
-from studies.racing import ask_heat, choose_challengers, hyps_of, is_unfinished, latest_decision, open_race, runs_of
-from studies.study import is_base
+from studies.race import LEAST_TRAININGS, Rounds, cost, rounds_for, rounds_within
+from studies.racing import (
+    choose_challengers,
+    heat_of,
+    hyps_of,
+    is_unfinished,
+    latest_decision,
+    load_race,
+    open_race,
+    queue_heats,
+    runs_of,
+)
+from studies.study import ask_queued, counts, is_base
 
 TEST = "test"
 SHARE = 10  # a race may cost a tenth of the study's generations, each counted as a full training
 
 
-def race_or_say_why_not(work: Work) -> str:
+def race_or_say_why_not(work: Work, cluster: Cluster | None = None) -> str:
     """Run the final race, if the study is worth one; the reason if it is not."""
     rounds = rounds_of(work.config, work.study)
     reason = why_no_race(work, rounds)
     if not reason:
-        work.watcher.decided(run_race(work, rounds, work.config.epochs))
+        work.watcher.decided(run_race(work, rounds, work.config.epochs, cluster))
     return reason
 
 
@@ -81,81 +95,64 @@ def why_no_race(work: Work, rounds: Rounds) -> str:
     return ""
 
 
-def run_race(work: Work, rounds: Rounds, epochs: int) -> Decision:
+def run_race(work: Work, rounds: Rounds, epochs: int, cluster: Cluster | None = None) -> Decision:
     """Run the race of these rounds for the study as it is, or what is left of it; leave and return its decision.
 
-    Whatever interrupts it, the heat is queued again. Raises NoResult where too many heats in a row fail.
+    Its heats are run here, or by the workers of the cluster. Whatever interrupts one, it is queued again. Raises
+    NoResult where too many heats in a row fail.
     """
     study, space, watcher = work.study, work.space, work.watcher
     seed, exclusive = work.objective.options.seed, work.config.storage is None
     opened, race = open_race(study, space, rounds, epochs=epochs, seed=seed, exclusive=exclusive)
-    done = len(runs_of(opened))
-    total = cost(race.rounds)
+    done, total = len(runs_of(opened)), cost(race.rounds)
     if done < total:
         watcher.racing(Racing(opened.study_name, len(race.challengers), race.seeds, epochs, total, done))
-    heats = Heats(work, opened, race, epochs)
-    with Pulse(opened) as pulse:
-        while heats.run_one(pulse):
-            pass
+    heats, hyps = heats_of(work, opened, epochs), hyps_of(study, space, race)
+    follower = RaceFollower(heats, Standing(complete=done))
+
+    def stop() -> Stop | None:
+        standing = follower.look()
+        if standing.failures_in_a_row >= work.config.max_failures:
+            told = f"{standing.failures_in_a_row} trainings of the race in a row failed"
+            raise NoResult(f"{told}, the last one with: {standing.last_failure}")
+        return None if queue_heats(opened, race, hyps) else Stop("the race is decided", reached=True)
+
+    if cluster is None or not cluster.slots:
+        run_trials(heats, stop, told=follower.look, ask=next_heat)
+    else:
+        run_pool(heats, cluster, stop, follower, partial(run_heats, name=opened.study_name, epochs=epochs))
     decision = latest_decision(study, space)
     assert decision is not None, "it has just been made"
     work.records.decide(decision)
     return decision
 
 
-class Heats:
-    """The heats of one race."""
+def run_heats(work: Work, run: str, *, name: str, epochs: int) -> Stop:
+    """Run heats of the race of that name until called to leave: what a worker does."""
+    heats = heats_of(work, load_race(work.study, name), epochs)
+    return run_trials(heats, until_called(heats, run), told=lambda: None, run=run, ask=next_heat)
 
-    def __init__(self, work: Work, opened: Study, race: Race, epochs: int) -> None:
-        self._work = work
-        self._opened = opened
-        self._race = race
-        self._hyps = hyps_of(work.study, work.space, race)
-        self._failures_in_a_row = 0
-        paths = work.paths.of_race(opened.study_name)
-        usual = work.objective
-        self._objective = replace(
-            usual,
-            options=replace(usual.options, epochs=epochs, final_split=TEST),
-            paths=paths,
-            records=Records(opened, work.space, work.config, paths, work.watcher),
-        )
-        self._shelf = Shelf(opened, paths, work.config.keep)
 
-    def run_one(self, pulse: Pulse) -> bool:
-        """Run the heat that is due; False where the race has ended."""
-        trial = None
-        interrupts, watcher = self._objective.interrupts, self._work.watcher
-        try:
-            with interrupts.patient():
-                with interrupts.held():
-                    asked = ask_heat(self._opened, self._race, self._hyps)
-                    if asked is None:
-                        return False
-                    trial, heat = asked
-                    pulse.of(trial._trial_id)
-                    hyp = suggest(trial, self._work.space)
-                    watcher.started(trial.number)
-                outcome = self._objective(trial, hyp, heat.seed)
-                if outcome.state == "failed":
-                    interrupts.check()
-                with interrupts.held():
-                    tell(self._opened, trial, outcome, heat.seed)
-                    make_durable(self._opened)
-                    self._shelf.ended(trial.number, best_front_of(self._opened, self._work.space))
-                    watcher.raced(heat, outcome, len(runs_of(self._opened)))
-        except BaseException as error:
-            if trial is not None:
-                with suppress(StudyError), storage_errors():  # the error that came first is the one to tell
-                    abandon(self._opened, trial, f"{type(error).__name__} in the process that ran it")
-            raise
-        finally:
-            pulse.of(None)
-        self._count(outcome)
-        return True
+def heats_of(work: Work, opened: Study, epochs: int) -> Work:
+    """The same work on the heats of a race."""
+    usual, paths = work.objective, work.paths.of_race(opened.study_name)
+    records = Records(opened, work.space, work.config, paths, work.watcher)
+    options = replace(usual.options, epochs=epochs, final_split=TEST)
+    objective = replace(usual, options=options, paths=paths, records=records)
+    return replace(work, study=opened, objective=objective, shelf=Shelf(opened, paths, work.config.keep))
 
-    def _count(self, outcome: Outcome) -> None:
-        self._failures_in_a_row = self._failures_in_a_row + 1 if outcome.state == "failed" else 0
-        if self._failures_in_a_row >= self._work.config.max_failures:
-            told = f"{self._failures_in_a_row} trainings of the race in a row failed"
-            raise NoResult(f"{told}, the last one with: {outcome.failure}")
+
+def next_heat(heats: Work) -> Trial | None:
+    return ask_queued(heats.study)
+
+
+class RaceFollower(Follower):
+    """Tells the watcher of a race; `standing` counts its heats."""
+
+    def _follow_to_its_end(self, trial: FrozenTrial) -> None:
+        self._epochs.pop(trial.number, None)
+        if counts(trial):
+            heats = self._work
+            heats.shelf.ended(trial.number, best_front_of(heats.study, heats.space))
+            self.standing = self.standing.after(outcome_of(trial))
+            heats.watcher.raced(heat_of(trial), outcome_of(trial), self.standing.finished)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from evolve.clusters import open_cluster
 from evolve.config import ConfigError, resolve_config
 from evolve.engine import watcher_with_uploads
 from evolve.goals import Goals
@@ -37,7 +38,7 @@ def verify(
     if Goals.parse(config.objective).several:
         raise ConfigError(f"{config.study} has several goals, of which there is no one best to verify")
     watcher = watcher_with_uploads(watcher or Silence(), config, found.paths)
-    with open_work(config, found.paths, watcher) as work:
+    with open_cluster(config) as cluster, open_work(config, found.paths, watcher) as work:
         standing = standing_of(work.study, work.space)
         reason = "ended by an error"
         try:
@@ -46,7 +47,7 @@ def verify(
                 raise NoResult(
                     f"there is nothing to verify: no hyp but the base of {config.study} was trained to the end"
                 )
-            decision = run_race(work, rounds_for(candidates, seeds), epochs or config.epochs)
+            decision = run_race(work, rounds_for(candidates, seeds), epochs or config.epochs, cluster)
             watcher.decided(decision)
             reason = f"verified in trainings of {decision.epochs} epochs"
         except KeyboardInterrupt:

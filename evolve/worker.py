@@ -28,15 +28,26 @@ from studies import (
 )
 from studies.calls import heard
 from studies.lease import Listener, Pulse
-from studies.study import ask_within, requeue_lost
+from studies.study import SEED, ask_within, requeue_lost
 
 logger = logging.getLogger(__name__)
 
 PAUSE_S = 0.5  # between two looks whether there is something to do
 
 
-def run_trials(work: Work, stop: Callable[[], Stop | None], *, told: Callable[[], object], run: str = "") -> Stop:
-    """Ask, train and tell until `stop` gives a reason.
+def next_generation(work: Work) -> Trial | None:
+    return ask_within(work.study, work.config.generations)
+
+
+def run_trials(
+    work: Work,
+    stop: Callable[[], Stop | None],
+    *,
+    told: Callable[[], object],
+    run: str = "",
+    ask: Callable[[Work], Trial | None] = next_generation,
+) -> Stop:
+    """Ask, train and tell until `stop` gives a reason. A trial that has a seed is trained with that.
 
     `told` is called after every trial that was told, and from time to time while all that is left is under way
     elsewhere. `run` is whose worker this is: it leaves when that is called. Then, and at a signal, KeyboardInterrupt
@@ -45,26 +56,33 @@ def run_trials(work: Work, stop: Callable[[], Stop | None], *, told: Callable[[]
     listener = Listener()
     with Pulse(work.study, also=lambda: heed(work, run)) as pulse:
         while (reason := stop()) is None:
-            if not run_trial(work, pulse, listener, told):
+            if not run_trial(work, pulse, listener, told, ask):
                 work.objective.interrupts.check()
                 time.sleep(PAUSE_S)
                 told()
     return reason
 
 
-def run_trial(work: Work, pulse: Pulse, listener: Listener, told: Callable[[], object]) -> bool:
+def run_trial(
+    work: Work,
+    pulse: Pulse,
+    listener: Listener,
+    told: Callable[[], object],
+    ask: Callable[[Work], Trial | None] = next_generation,
+) -> bool:
     """Ask, train, tell; False where there is nothing to be had. Whatever interrupts that, the hyp is queued again."""
     trial: Trial | None = None
     study, objective, interrupts = work.study, work.objective, work.objective.interrupts
     try:
         with interrupts.patient():
             with interrupts.held():
-                trial = next_trial(work, listener)
+                requeue_lost(study, listener=listener, retries=work.config.retries)
+                trial = ask(work)
                 if trial is None:
                     return False
                 pulse.of(trial._trial_id)
                 hyp = suggest(trial, work.space)
-                seed = objective.options.seed + generation_of(study, trial)
+                seed = trial.user_attrs.get(SEED, objective.options.seed + generation_of(study, trial))
                 work.watcher.started(trial.number)
             outcome = objective(trial, hyp, seed)
             if outcome.state == "failed":
@@ -86,24 +104,27 @@ def run_trial(work: Work, pulse: Pulse, listener: Listener, told: Callable[[], o
     return True
 
 
-def next_trial(work: Work, listener: Listener) -> Trial | None:
-    """A trial to train, after the hyps of lost ones were queued again."""
-    config = work.config
-    requeue_lost(work.study, listener=listener, retries=config.retries)
-    return ask_within(work.study, config.generations)
-
-
 def until_over(work: Work, run: str = "") -> Callable[[], Stop | None]:
     """When a worker has nothing more to do: as far as it can tell by itself, or because it was called to leave."""
-    config, study = work.config, work.study
+    config, study, called = work.config, work.study, until_called(work, run)
     budget = Budget(config.generations, config.max_failures, None, config.patience, config.target)
 
     def stop() -> Stop | None:
-        if (said := heard(study, run)) is not None:
-            return Stop(said.reason, said.reached)
+        if (said := called()) is not None:
+            return said
         best = next(iter(best_front_of(study, work.space)), None) if config.target is not None else None
         stale = stale_of(study) if config.patience is not None else 0
         return budget.stop(Standing(complete=finished(study), best=best, stale=stale))
+
+    return stop
+
+
+def until_called(work: Work, run: str = "") -> Callable[[], Stop | None]:
+    """When a worker is called to leave."""
+
+    def stop() -> Stop | None:
+        said = heard(work.study, run)
+        return None if said is None else Stop(said.reason, said.reached)
 
     return stop
 

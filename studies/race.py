@@ -107,17 +107,20 @@ def first_seed(study_seed: int, number: int) -> int:
     return study_seed + FRESH + APART * (number - 1)
 
 
-def next_heat(race: Race, runs: Sequence[Run]) -> Heat | None:
-    """The heat that is due when these have been run; None at the end of the race. A seed's heats are in a row."""
+def due_heats(race: Race, runs: Sequence[Run]) -> list[Heat]:
+    """What is left, when these have been run, of the round that is under way; [] at the end of the race.
+
+    These heats do not depend on one another. A seed's are in a row.
+    """
     done = {(run.heat.entrant, run.heat.seed) for run in runs}
     first, entrants = race.first_seed, list(race.challengers)
     for number, round in enumerate(race.rounds, 1):
         entrants = rank(entrants, runs, round=number)[: round.challengers] if number > 1 else entrants
-        for seed, entrant in itertools.product(range(first, first + round.seeds), (None, *entrants)):
-            if (entrant, seed) not in done:
-                return Heat(entrant, seed, number)
+        pairs = itertools.product(range(first, first + round.seeds), (None, *entrants))
+        if due := [Heat(entrant, seed, number) for seed, entrant in pairs if (entrant, seed) not in done]:
+            return due
         first += round.seeds
-    return None
+    return []
 
 
 def rank(entrants: Sequence[int], runs: Sequence[Run], *, round: int | None = None) -> list[int]:

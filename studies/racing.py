@@ -14,40 +14,39 @@ from datetime import UTC
 from typing import Any
 
 import optuna
-from optuna import Study, Trial
+from optuna import Study
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space
 from studies.decision import Decision
 from studies.noise import by_hyp, noise_floor, value_of
 from studies.persistence import BestHyp, Score, whole_hyp
-from studies.race import Entrant, Heat, Race, Round, Rounds, Run, first_seed, next_heat
+from studies.race import Entrant, Heat, Race, Round, Rounds, Run, due_heats, first_seed
 from studies.scores import smoothed_scores
 from studies.study import (
     BASE,
+    ENTRANT,
     EPOCHS,
     FINAL,
     IDENTITY,
     METRICS,
+    RETRY_OF,
+    ROUND,
     SEED,
-    claim,
     counts,
     finished,
     generations,
     hyp_of,
     is_base,
+    is_lost,
     open_study,
     trials_of,
 )
 from studies.verdict import judge
 
 RACE = "race"  # user attribute of a race's study: its challengers and its first seed
-
-# user attributes of its trials
-ENTRANT = "entrant"  # number of the trial whose hyp it is, or "base"
-ROUND = "round"
 
 
 def choose_challengers(study: Study, space: Space, most: int) -> tuple[int, ...]:
@@ -90,6 +89,7 @@ def open_race(
         pruner=NopPruner(),
         identity=asked,
         base=space.defaults(),
+        base_seeds=0,
         exclusive=exclusive,
     )
     if RACE not in opened.user_attrs:
@@ -101,7 +101,7 @@ def open_race(
 def is_unfinished(study: Study, space: Space, rounds: Rounds, epochs: int) -> bool:
     """Whether the race of these rounds for the study as it is now was begun, and has not ended."""
     _, there = _find(study, _asked(study, space, rounds, epochs))
-    return there is not None and RACE in there.user_attrs and next_heat(race_of(there), runs_of(there)) is not None
+    return there is not None and RACE in there.user_attrs and bool(due_heats(race_of(there), runs_of(there)))
 
 
 def current_races(study: Study) -> dict[str, Study]:
@@ -121,22 +121,31 @@ def race_of(opened: Study) -> Race:
     return Race(challengers, rounds, noted["first_seed"])
 
 
-def ask_heat(opened: Study, race: Race, hyps: Mapping[Entrant, Hyp]) -> tuple[Trial, Heat] | None:
-    """The next heat's trial, which this process works on from now on; None when the race has ended.
+def load_race(study: Study, name: str) -> Study:
+    """The race of that name, beside its study, for whoever runs its heats."""
+    return optuna.load_study(study_name=name, storage=study._storage, sampler=RandomSampler(), pruner=NopPruner())
 
-    `hyps` are the evolving values of those who run. What was queued before, by a process that died, is that heat.
+
+def queue_heats(opened: Study, race: Race, hyps: Mapping[Entrant, Hyp]) -> bool:
+    """Queue what is due and neither queued nor under way; False when the race has ended.
+
+    `hyps` are the evolving values of those who run. Any number of processes may run the heats, one queues them.
     """
-    heat = next_heat(race, runs_of(opened))
-    if heat is None:
-        return None
-    if not any(trial.state == TrialState.WAITING for trial in trials_of(opened)):
-        opened.enqueue_trial(dict(hyps[heat.entrant]), user_attrs={BASE: True} if heat.entrant is None else {})
-    trial = opened.ask()
-    claim(trial)
-    for name, value in ((ENTRANT, BASE if heat.entrant is None else heat.entrant), (ROUND, heat.round)):
-        trial.set_user_attr(name, value)
-    trial.set_user_attr(SEED, heat.seed)
-    return trial, heat
+    due, trials = due_heats(race, runs_of(opened)), trials_of(opened)
+    retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    there = {heat_of(trial) for trial in trials if not is_lost(trial) or trial.number not in retried}
+    for heat in due:
+        if heat not in there:
+            base = {BASE: True} if heat.entrant is None else {}
+            names = {ENTRANT: BASE if heat.entrant is None else heat.entrant, SEED: heat.seed, ROUND: heat.round}
+            opened.enqueue_trial(dict(hyps[heat.entrant]), user_attrs={**base, **names})
+    return bool(due)
+
+
+def heat_of(trial: FrozenTrial) -> Heat:
+    """What a trial of a race is."""
+    entrant = trial.user_attrs[ENTRANT]
+    return Heat(None if entrant == BASE else entrant, trial.user_attrs[SEED], trial.user_attrs[ROUND])
 
 
 def hyps_of(study: Study, space: Space, race: Race) -> dict[Entrant, dict[str, Any]]:
@@ -147,16 +156,17 @@ def hyps_of(study: Study, space: Space, race: Race) -> dict[Entrant, dict[str, A
 
 
 def runs_of(opened: Study) -> list[Run]:
-    """How the heats that have ended did."""
-    noted = [(trial, trial.user_attrs) for trial in trials_of(opened) if counts(trial)]
+    """How the heats that have ended did, in the order in which they were queued."""
+    trials = trials_of(opened)
+    found = generations(trials)
     return [
         Run(
-            Heat(None if attrs[ENTRANT] == BASE else attrs[ENTRANT], attrs[SEED], attrs[ROUND]),
+            heat_of(trial),
             trial.value if trial.state == TrialState.COMPLETE else None,
-            attrs.get(METRICS, {}),
-            attrs.get(FINAL, {}),
+            trial.user_attrs.get(METRICS, {}),
+            trial.user_attrs.get(FINAL, {}),
         )
-        for trial, attrs in noted
+        for trial in sorted(filter(counts, trials), key=lambda trial: found[trial.number])
     ]
 
 
@@ -167,7 +177,7 @@ def latest_decision(study: Study, space: Space) -> Decision | None:
         if there is None or RACE not in there.user_attrs:
             continue
         race, runs, asked = race_of(there), runs_of(there), there.user_attrs[IDENTITY]
-        if asked["generations"] == finished(study) and next_heat(race, runs) is None:
+        if asked["generations"] == finished(study) and not due_heats(race, runs):
             return _decide(study, space, there, race, runs)
     return None
 

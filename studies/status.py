@@ -21,7 +21,7 @@ from studies.glance import glance
 from studies.lease import BEAT, SILENCE_S
 from studies.noise import by_hyp, noise_floor
 from studies.persistence import Score
-from studies.race import cost, next_heat
+from studies.race import cost, due_heats
 from studies.racing import race_of, races_of, runs_of
 from studies.study import EPOCHS, FAILURE, IDENTITY, WORKER, counts, goals_of, is_base, is_known, is_lost, is_surplus
 from studies.verdict import Verdict, judge
@@ -288,7 +288,7 @@ def _verdict(study: Study, trials: Sequence[FrozenTrial], race: Study | None) ->
 def _race(race: Study) -> Race:
     asked, runs = race_of(race), runs_of(race)
     total = cost(asked.rounds)
-    return Race(race.study_name, total if next_heat(asked, runs) is None else len(runs), total)
+    return Race(race.study_name, len(runs) if due_heats(asked, runs) else total, total)
 
 
 def _life(worker: Worker | None, sign_s: float) -> Life:

@@ -61,6 +61,8 @@ KNOWN = (
 )
 SOURCE = "source"  # where the queued hyp was taken from, in words
 SURPLUS = "surplus"  # True: another trial has its generation; nothing was trained, and it counts nowhere
+ENTRANT = "entrant"  # of a race's heat: number of the trial whose hyp it is, or "base"
+ROUND = "round"  # of a race's heat
 
 # system attribute of a trial
 DRAWN = "fixed_params"  # the params that it will have: Optuna's own name, for what is queued
@@ -71,7 +73,7 @@ CREATED_WITH = "created_with"  # version
 CONFIG = "config"  # the YAML of what it was asked for, without passwords
 NOISE = "noise"  # {sd, degrees}: the noise floor as it is now, for people; code takes it from the trials
 
-INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP)  # by the retry of a lost trial
+INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP, SEED, ENTRANT, ROUND)  # by the retry of a lost trial
 
 DIED = "the process that trained it ended"  # why a trial was lost that nobody has given up
 RETRIES = 3  # of a hyp whose trial was lost; then it is the hyp that its process does not survive
@@ -220,15 +222,9 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     out one by one, decide. What is queued comes first, in the order of generations, so that a hyp that was lost is the
     next to be trained. Optuna's own `ask` knows neither an end nor this order.
     """
+    if (trial := ask_queued(study, generations)) is not None:
+        return trial
     trials = trials_of(study)
-    while waiting := _queued(trials, generations):
-        for trial in waiting:
-            if not _take(study, trial):
-                continue
-            if not _is_second_retry(trials, trial):
-                return _claimed(study, trial._trial_id, trial.number, generation_of(study, trial))
-            _set_aside(study, trial._trial_id)
-        trials = trials_of(study)  # others were quicker
     if sum(not (is_lost(trial) or is_known(trial) or is_surplus(trial)) for trial in trials) >= generations:
         return None
     trial_id = study._storage.create_new_trial(study._study_id)
@@ -236,6 +232,18 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     if (generation := generation_of(study, created)) < generations:
         return _claimed(study, trial_id, created.number, generation)
     _set_aside(study, trial_id)
+    return None
+
+
+def ask_queued(study: Study, generations: int | None = None) -> Trial | None:
+    """The next trial of the queue, of so many generations, claimed by this process; None if there is none."""
+    while waiting := _queued(trials := trials_of(study), generations):
+        for trial in waiting:
+            if not _take(study, trial):
+                continue  # others were quicker
+            if not _is_second_retry(trials, trial):
+                return _claimed(study, trial._trial_id, trial.number, generation_of(study, trial))
+            _set_aside(study, trial._trial_id)
     return None
 
 
@@ -282,11 +290,12 @@ def requeue_lost(
     return [trial.number for trial in orphans]
 
 
-def _queued(trials: Sequence[FrozenTrial], most: int) -> list[FrozenTrial]:
-    """The waiting trials of the first `most` generations, in the order of these."""
+def _queued(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial]:
+    """The waiting trials of the first `most` generations (None: of all), in the order of these."""
     found = generations(trials)
-    waiting = (trial for trial in trials if trial.state == TrialState.WAITING and found[trial.number] < most)
-    return sorted(waiting, key=lambda trial: found[trial.number])
+    waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
+    within = (trial for trial in waiting if most is None or found[trial.number] < most)
+    return sorted(within, key=lambda trial: found[trial.number])
 
 
 def _is_second_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:

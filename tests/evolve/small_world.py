@@ -56,15 +56,25 @@ class World:
         return self.start_command("run", *self.toy(), *arguments, **how)
 
     def start_command(
-        self, *arguments: str, limit_bytes: int | None = None, limit: str = "RLIMIT_FSIZE", program: str = ""
+        self,
+        *arguments: str,
+        limit_bytes: int | None = None,
+        limit: str = "RLIMIT_FSIZE",
+        program: str = "",
+        leader: bool = False,
     ) -> subprocess.Popen[str]:
-        """Any command of `evolve` in a process of its own, which has a limit or is started by that `program`."""
+        """Any command of `evolve` in a process of its own, which has a limit or is started by that `program`.
+
+        `leader`: it leads a process group, as a shell's jobs do.
+        """
         program = LIMITED.format(limit, limit_bytes) if limit_bytes else program
         module = ["-c", program] if program else ["-m", "evolve"]
         command = [sys.executable, *module, *arguments]
         env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TOY), str(Path(__file__).parent)])}
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, cwd=self.folder, env=env, text=True, stdout=pipe, stderr=pipe)
+        process = subprocess.Popen(
+            command, cwd=self.folder, env=env, text=True, stdout=pipe, stderr=pipe, start_new_session=leader
+        )
         self.started.append(process)
         return process
 

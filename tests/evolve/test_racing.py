@@ -1,7 +1,9 @@
 """The final race from the command line: who wins it, what is left of it, and that a kill changes nothing."""
 
 import json
+import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from statistics import fmean
@@ -217,6 +219,32 @@ def test_a_race_that_was_stopped_and_resumed_equals_one_that_never_was(racers, n
     assert same == [
         text for text in (racers.run_folder / "best" / "hyp.yaml").read_text().splitlines() if "date" not in text
     ]
+
+
+@pytest.mark.parametrize("dies", ["nobody", "a worker"])
+def test_workers_that_share_a_race_decide_what_one_process_does(racers, dies):
+    race(racers, "--race", "0", generations="20")
+    shutil.copytree(racers.folder / "runs", racers.folder / "before")
+    race(racers, "--race", "3", generations="20")
+    alone, told = by_generation(heats(racers)), json.loads((racers.run_folder / "race.json").read_text())
+    (racers.folder / "runs").rename(racers.folder / "alone")
+    (racers.folder / "before").rename(racers.folder / "runs")
+    if dies == "a worker":
+        (racers.folder / "stop-at-seed").write_text("1000001")  # hangs there, once
+    settings = ("--trainer", "racers:Racer", "--data", "racers", "--space", "space.yaml", "--study", "points")
+    process = racers.start_command(
+        "run", *settings, "--epochs", "2", "--generations", "20", "--race", "3", "--jobs", "2"
+    )
+    if dies == "a worker":
+        wait_for(lambda: list(racers.run_folder.glob("races/*/trials/*/asleep")) or process.poll() is not None, 120)
+        hangs = int(next(racers.run_folder.glob("races/*/trials/*/asleep")).parent.name)
+        os.kill(heats(racers)[hangs].user_attrs["worker"]["pid"], signal.SIGKILL)
+    output, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, output + errors
+    assert by_generation(heats(racers)) == alone
+    assert ("lost" in [key for trial in heats(racers) for key in trial.user_attrs]) == (dies == "a worker")
+    assert process.pid not in {trial.user_attrs["worker"]["pid"] for trial in heats(racers)}
+    assert json.loads((racers.run_folder / "race.json").read_text()) == told
 
 
 def test_a_race_that_was_stopped_comes_first_where_a_new_budget_would_let_the_search_go_on(racers):

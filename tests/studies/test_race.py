@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studies.race import Heat, Race, Round, Run, cost, first_seed, next_heat, rank, rounds_for, rounds_within
+from studies.race import Heat, Race, Round, Run, cost, due_heats, first_seed, rank, rounds_for, rounds_within
 
 RACE = Race((7, 4, 9), (Round(3, 2), Round(1, 1)), first_seed=100)
 
@@ -12,7 +12,8 @@ RACE = Race((7, 4, 9), (Round(3, 2), Round(1, 1)), first_seed=100)
 def run_through(race, fitness):
     """All heats of a race in order, and their runs; `fitness` is of entrant and seed."""
     runs = []
-    while (heat := next_heat(race, runs)) is not None:
+    while due := due_heats(race, runs):
+        heat = due[0]
         runs.append(Run(heat, fitness(heat.entrant, heat.seed)))
     return [run.heat for run in runs], runs
 

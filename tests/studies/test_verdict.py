@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from studies.noise import NoiseFloor
-from studies.race import Race, Round, Run, next_heat, rounds_for, rounds_within
+from studies.race import Race, Round, Run, due_heats, rounds_for, rounds_within
 from studies.verdict import critical_value, judge, rank_correlation, seeds_to_settle, simulate_races, without_luck
 
 PLANS = [rounds_within(6), rounds_within(12), rounds_within(30), rounds_for(10)]
@@ -20,7 +20,8 @@ names = [str([(round.challengers, round.seeds) for round in plan]) for plan in P
 def run(rounds, scores, floor=None):
     """The verdict on a race among `scores` [entrants, seeds]: entrant 0 is the base, and at NaN a training fails."""
     race, runs = Race(tuple(range(1, len(scores))), rounds, first_seed=0), []
-    while (heat := next_heat(race, runs)) is not None:
+    while due := due_heats(race, runs):
+        heat = due[0]
         score = float(scores[heat.entrant or 0, heat.seed])
         runs.append(Run(heat, None if math.isnan(score) else score, {"map50": score / 2}, {"fitness": score / 4}))
     return judge(race, runs, floor)
