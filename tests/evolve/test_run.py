@@ -200,7 +200,7 @@ def test_the_best_hyp_is_the_base_of_the_next_study(world):
 def test_a_training_that_breaks_costs_its_trial_and_not_the_study(faulty, fault):
     """Seed 1 draws healthy trials and broken ones; the base is healthy."""
     space = faulty.folder / "space.yaml"
-    space.write_text(space.read_text().replace('"sleep", "NaN", "SIGKILL", "TrainerError"', f'"{fault}"'))
+    space.write_text(space.read_text().replace('"sleep", "nap", "NaN", "SIGKILL", "TrainerError"', f'"{fault}"'))
     result = faulty.run("--sampler", "random", "--seed", "1", "--generations", "6", "--pruner", "none")
     assert result.exit_code == 0, result.output
     trials = faulty.trials()
