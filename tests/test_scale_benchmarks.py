@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import optuna
 import pytest
 
-from benchmarks.scale import parallel, promotion
+from benchmarks.scale import chaos, memory, parallel, promotion, throughput
 from benchmarks.search.problem import Problem
 from benchmarks.search.rivals import Arm
 from benchmarks.search.sampler import ARMS, new_study
 from benchmarks.search.together import EPOCHS
+from benchmarks.small_study import wait_for
 from search_spaces import Param, Space
-from studies import suggest
+from studies import sqlite_url, suggest
 from studies.study import BASE
 
 BOX = Space(
@@ -187,3 +190,79 @@ def test_an_unknown_name_is_told(tmp_path):
         promotion.main(["--rules", "asha"])
     with pytest.raises(SystemExit, match="unknown proposals 'modem'"):
         promotion.main(["--proposals", "modem"])
+
+
+# what may die at any moment
+
+
+def test_whatever_is_killed_a_study_is_whole(capsys):
+    """That parents and databases may die, too, is for the benchmark itself."""
+    command = ["--kills", "1", "--storages", "sqlite", "--generations", "5", "--every", "1", "--only", "training"]
+    assert chaos.main(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (row,) = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| sqlite ")]
+    found = dict(zip([cell.strip() for cell in lines[lines.index("") + 3].split("|")[1:-1]], row, strict=True))
+    assert (found["kills"], found["lost"], found["unreadable"], found["orphans"]) == ("1", "0", "0", "0")
+    assert int(found["generations"]) == int(found["asked"]) >= 5
+    assert lines[-1] == "PASS"
+
+
+def test_a_hyp_file_that_is_torn_behind_or_of_no_trial_is_noticed(tmp_path):
+    folder, url = tmp_path / "study", sqlite_url(tmp_path / "study.db")
+    (folder / "best").mkdir(parents=True)
+    path, study = (
+        folder / "best" / "hyp.yaml",
+        optuna.create_study(study_name="study", storage=url, direction="maximize"),
+    )
+    for x in (0.25, 0.5):
+        study.enqueue_trial({"x": x, "y": 0.5})
+        trial = study.ask()
+        study.tell(trial, trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1))
+
+    def look(x):
+        watched = chaos.Watched()
+        path.write_text(f"x: {x}\ny: 0.5\nseconds: 0.1\n")
+        return chaos.compare(folder, path, url, "study", watched), watched.wrong
+
+    assert look(0.5) == (False, 0)
+    assert look(0.25) == (True, 0), "behind the storage, which may be for a moment"
+    assert look(0.3) == (False, 1), "that of no trial"
+    (folder / "evolve.csv").write_text("trial,state,fitness\n0,COMPLETE,0.75\n1,COMPLETE,1.0\n2,COMPL")
+    assert look(0.25) == (True, 1), "behind its own table"
+    torn, over = chaos.Watched(), threading.Event()
+    path.write_text("x: [0.5")
+    reader = threading.Thread(target=chaos.read_on, args=(path, over, torn))
+    reader.start()
+    wait_for(lambda: torn.unreadable, 10)
+    over.set()
+    reader.join()
+    assert torn.unreadable > 0
+
+
+# how much it takes
+
+
+def test_the_efficiency_is_the_share_of_time_in_which_the_workers_train():
+    one = throughput.Log([(0.0, 5.0), (5.5, 10.5), (11.0, 16.0)], statements=60, sql_s=0.2)
+    other = throughput.Log([(1.0, 6.0), (6.0, 11.0), (11.0, 16.0)], statements=20, sql_s=0.0)
+    found = throughput.judge([one, other], 5.0)
+    assert found.efficiency == pytest.approx((15 + 14) / 30)
+    assert found.between_s == pytest.approx(0.25)
+    assert found.report_s == pytest.approx(0)
+    assert (found.trials, found.statements, found.sql_s) == (6, 20, pytest.approx(0.05))
+
+
+def test_throughput_is_measured_with_real_workers(capsys):
+    throughput.main(["--storages", "sqlite", "--workers", "2", "--seconds", "0.3", "--rounds", "3"])
+    (row,) = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| sqlite")]
+    assert [cell.strip() for cell in row[:3]] == ["sqlite", "2", "6"]
+    assert 0 < float(row[3]) <= 1
+    assert int(row[-2]) > 10
+
+
+def test_memory_is_measured_while_the_study_runs(capsys):
+    memory.main(["--at", "5,10", "--workers", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[float(cell) for cell in line.split("|")[1:-1]] for line in lines if line.startswith(("| 5 ", "| 10 "))]
+    assert [row[0] for row in rows] == [5, 10]
+    assert all(memory_mib > 0 and files > 3 for row in rows for memory_mib, files in (row[1:3], row[3:5]))

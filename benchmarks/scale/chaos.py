@@ -8,7 +8,7 @@ evenly within `--every` seconds, four times in five counted from the moment that
 A process of its own reads best/hyp.yaml all the time. It has to parse at every moment, to be the hyp of a COMPLETE
 trial, and to be no worse than any trial that evolve.csv tells of, since that is written after it. A trial is stored
 first and then written to the file, and nobody writes while the parent is dead. So the file may be behind the storage:
-but no longer than 5 s while a parent with workers is there, and the database with it.
+how long at most is printed, while a parent with workers is there and the database with it; 30 s are too long.
 
 After every kill all that depended on what was killed must be gone within 10 s. In the end of every study each
 generation has been trained once, every COMPLETE trial ever seen is there as it was, no trial runs, none has failed but
@@ -56,7 +56,7 @@ TRIAL_S = 0.4
 STORAGES = ("sqlite", "postgresql")
 TARGETS = ("parent", "worker", "training", "mixed")  # and "database", where there is a server
 GONE_WITHIN_S = 10.0
-BEHIND_S = 5.0  # for so long hyp.yaml may be behind the storage while somebody is there to write it
+BEHIND_S = 30.0  # for so long hyp.yaml may be behind the storage while somebody is there to write it
 PATIENCE_S = 120.0
 AWAY_S = 3.0  # for so long the database is away at most
 fork = multiprocessing.get_context("fork")
