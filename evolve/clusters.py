@@ -96,7 +96,12 @@ def open_ray(address: str | None, jobs: int) -> Iterator[Opened]:
     import ray
     from ray.util.joblib import register_ray
 
-    own: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False, "object_store_memory": 80 << 20}
+    own: dict[str, Any] = {
+        "address": "local",
+        "num_cpus": jobs,
+        "include_dashboard": False,
+        "object_store_memory": 80 << 20,
+    }
     own["_system_config"] = {"gcs_rpc_server_reconnect_timeout_s": 5}  # or its agents outlive us by a minute
     if address is not None:
         own = {"address": address}
