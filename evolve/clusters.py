@@ -102,7 +102,6 @@ def open_ray(address: str | None, jobs: int) -> Iterator[Opened]:
         "include_dashboard": False,
         "object_store_memory": 80 << 20,
     }
-    own["_system_config"] = {"gcs_rpc_server_reconnect_timeout_s": 5}  # or its agents outlive us by a minute
     if address is not None:
         own = {"address": address}
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **own)
