@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -37,7 +38,7 @@ from studies.racing import (
     queue_heats,
     runs_of,
 )
-from studies.study import ask_queued, counts, is_base
+from studies.study import ask_queued, is_base
 
 TEST = "test"
 SHARE = 10  # a race may cost a tenth of the study's generations, each counted as a full training
@@ -149,10 +150,10 @@ def next_heat(heats: Work) -> Trial | None:
 class RaceFollower(Follower):
     """Tells the watcher of a race; `standing` counts its heats."""
 
-    def _follow_to_its_end(self, trial: FrozenTrial) -> None:
-        self._epochs.pop(trial.number, None)
-        if counts(trial):
-            heats = self._work
-            heats.shelf.ended(trial.number, best_front_of(heats.study, heats.space))
+    def _follow_to_their_end(self, ended: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> None:
+        heats = self._work
+        front = best_front_of(heats.study, heats.space)
+        for trial in ended:
+            heats.shelf.ended(trial.number, front)
             self.standing = self.standing.after(outcome_of(trial))
             heats.watcher.raced(heat_of(trial), outcome_of(trial), self.standing.finished)

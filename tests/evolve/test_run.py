@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shlex
 import shutil
 import sqlite3
@@ -225,8 +226,9 @@ def test_a_training_that_falls_silent_is_ended_and_has_failed(faulty):
         told = "the training process was ended because nothing came from it for 1 s in epoch 1"
         assert trial.user_attrs["failure"].startswith(told)
         assert "failed    fitness       -  epochs   0/3" in result.output
-        program = faulty.run_folder / "trials" / f"{trial.number:05}" / "program"
-        assert not is_running(int(program.read_text()))
+        log = (faulty.run_folder / "trials" / f"{trial.number:05}" / "train.log").read_text()
+        (program,) = re.findall(r"^program (\d+)$", log, re.MULTILINE)
+        assert not is_running(int(program))
 
 
 def test_failures_in_a_row_end_the_study_with_the_reason_of_the_last(faulty):

@@ -140,6 +140,7 @@ def break_down(fault: str, job: TrainJob) -> None:
         case "program":  # as a trainer does that runs an external one, and then waits
             program = subprocess.Popen(["sleep", "600"])
             (job.workdir / "program").write_text(str(program.pid))
+            print("program", program.pid)
             (job.workdir / "asleep").touch()
             program.wait()
         case "program, then segmentation fault":
