@@ -130,7 +130,7 @@ def test_what_was_written_a_moment_ago_is_not_remembered(tmp_path: Path, monkeyp
     assert not list(tmp_path.rglob("*.npz"))
 
 
-@pytest.mark.parametrize("harm", ["cut", "empty", "garbage", "another array"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "garbage", "another array", "another kind of zip"])
 def test_what_is_torn_is_parsed_again(tmp_path: Path, harm: str) -> None:
     data = WRITERS["YOLO"](tmp_path / "set")
     first = _load(data)
@@ -144,6 +144,10 @@ def test_what_is_torn_is_parsed_again(tmp_path: Path, harm: str) -> None:
             file.write_bytes(b"garbage")
         case "another array":
             np.savez(file, stamp=np.array("x"))
+        case "another kind of zip":
+            content = bytearray(file.read_bytes())
+            content[content.find(b"PK\1\2") + 6] = 99  # the version that reading needs
+            file.write_bytes(content)
     assert _same(_load(data), first)
     assert file.stat().st_size > 500
 
