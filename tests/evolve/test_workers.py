@@ -3,6 +3,7 @@
 import os
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from small_world import World, children_of, interrupt, is_running, wait_for
@@ -77,6 +78,19 @@ def test_workers_and_their_trainings_end_with_a_parent_that_is_killed(faulty: Wo
     process.kill()
     process.wait()
     wait_for(lambda: not any(map(is_running, below)), timeout_s=10)
+
+
+def test_workers_that_have_just_been_started_end_with_their_parent_too(world: World):
+    process = world.start(*JOBS, "--generations", "50")
+
+    def workers():
+        commands = {pid: Path(f"/proc/{pid}/cmdline") for pid in descendants(process.pid)}
+        return [pid for pid, command in commands.items() if command.exists() and b"LokyProcess" in command.read_bytes()]
+
+    below = wait_for(lambda: len(found := workers()) == 2 and found, timeout_s=60)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(map(is_running, below)), timeout_s=30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
