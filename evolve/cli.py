@@ -21,6 +21,7 @@ PASSWORD_SHOWN = (
     "the password in --storage is there for everybody on this machine to see (ps); give the URL as EVOLVE_STORAGE, "
     "or leave its password to PGPASSWORD or ~/.pgpass"
 )
+SERVERS = ("postgresql", "mysql", "mariadb", "redis")  # as their URLs begin
 NOTHING_COMPLETED, ASKED_WRONGLY, INTERRUPTED = 1, 2, 130
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -123,9 +124,9 @@ def _values(_ctx: click.Context, _option: click.Parameter, pairs: tuple[str, ...
 
 
 def _storage(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
-    """Warn of a password that stands on the command line."""
-    source = ctx.get_parameter_source(option.name or "")
-    if url is not None and source is ParameterSource.COMMANDLINE and mask_url(url) != url:
+    """Warn of a server's password that stands on the command line. Of a URL that is no storage that is told alone."""
+    typed = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+    if typed and url and url.startswith(SERVERS) and mask_url(url) != url:
         click.echo(f"evolve: warning: {PASSWORD_SHOWN}", err=True)
     return url
 
