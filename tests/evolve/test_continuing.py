@@ -167,7 +167,7 @@ def test_a_heat_of_the_race_goes_on_too(world: World):
     heats = [trial for trial in race_of(world, "points") if counts(trial)]
     assert sum("resumed" in trial.user_attrs for trial in heats) == 1
     assert world.run(*settings, "--study", "whole").exit_code == 0
-    assert [told(trial) for trial in heats] == [told(trial) for trial in race_of(world, "whole")]
+    assert sorted(map(told, heats)) == sorted(map(told, race_of(world, "whole")))  # a retry comes later
 
 
 def race_of(world, study):
@@ -179,7 +179,8 @@ def race_of(world, study):
 
 
 def told(trial):
-    return trial.user_attrs["seed"], trial.intermediate_values, trial.values
+    attrs = trial.user_attrs
+    return attrs["seed"], str(attrs["entrant"]), sorted(trial.intermediate_values.items()), trial.values
 
 
 # the built-in trainer
