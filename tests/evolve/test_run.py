@@ -148,7 +148,7 @@ def test_a_run_begins_no_trial_after_its_time_and_the_next_run_has_as_much_again
     world.run("--generations", "2")
     for _ in range(2):
         began = time.monotonic()
-        result = world.run("--generations", "100000", "--budget", "1.5s")
+        result = world.run("--generations", "100000", "--budget", "1.5s", "--race", "0")
         assert result.exit_code == 0, result.output
         assert time.monotonic() - began >= 1.5
         assert "the 1.5s of this run are over" in result.output

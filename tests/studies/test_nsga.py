@@ -27,6 +27,7 @@ def open_goals(url, space, *, sampler="nsgaii", goals=GOALS):
         base=space.defaults(),
         goals=goals,
         exclusive=True,
+        retries=20,
     )
 
 
