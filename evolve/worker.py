@@ -8,9 +8,11 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import takewhile
 
-from optuna import Trial
+from optuna import Study, Trial
 from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
 
 from evolve.budget import Budget, Stop
 from evolve.outcomes import stale_of, tell
@@ -25,10 +27,12 @@ from studies import (
     make_durable,
     storage_errors,
     suggest,
+    trials_of,
 )
 from studies.calls import heard
 from studies.lease import Listener, Pulse
-from studies.study import SEED, ask_within, requeue_lost
+from studies.study import FAILURE, SEED, WORKER, ask_within, counts, requeue_lost
+from studies.worker import this_worker
 
 logger = logging.getLogger(__name__)
 
@@ -114,9 +118,21 @@ def until_over(work: Work, run: str = "") -> Callable[[], Stop | None]:
             return said
         best = next(iter(best_front_of(study, work.space)), None) if config.target is not None else None
         stale = stale_of(study) if config.patience is not None else 0
-        return budget.stop(Standing(complete=finished(study), best=best, stale=stale))
+        in_a_row, why = failures_here(study)
+        standing = Standing(
+            complete=finished(study), best=best, stale=stale, failures_in_a_row=in_a_row, last_failure=why
+        )
+        return budget.stop(standing)
 
     return stop
+
+
+def failures_here(study: Study) -> tuple[int, str]:
+    """How many of the last trials of this process failed in a row, and what the last of them failed with."""
+    me = this_worker()
+    own = [trial for trial in trials_of(study) if counts(trial) and trial.user_attrs.get(WORKER) == me]
+    failed = list(takewhile(lambda trial: trial.state == TrialState.FAIL, reversed(own)))
+    return len(failed), failed[0].user_attrs.get(FAILURE, "") if failed else ""
 
 
 def until_called(work: Work, run: str = "") -> Callable[[], Stop | None]:

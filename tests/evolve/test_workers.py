@@ -34,8 +34,9 @@ def trained(world, study="points"):
     return {found[trial.number]: trial for trial in trials if counts(trial)}
 
 
-def test_workers_share_the_generations_and_the_best_is_on_disk(world: World):
-    result = world.run(*JOBS, "--generations", "12")
+def test_workers_share_the_generations_and_the_best_is_on_disk(faulty: World):
+    world, nap = faulty, ("--set", "fault=nap", "--set", "fault_epoch=2")  # long enough for both to have some
+    result = world.run(*JOBS, "--generations", "12", *nap)
     assert result.exit_code == 0, result.output
     done = trained(world)
     assert sorted(done) == list(range(12))
@@ -164,3 +165,15 @@ def test_a_worker_with_other_data_is_refused(world: World):
     result = world.evolve("worker", "--storage", storage_of(world), "--study", "points", "--data", "lines")
     assert result.exit_code == 2
     assert "the only data here is 'points', got 'lines'" in result.stderr
+
+
+def test_a_worker_whose_trials_all_fail_leaves_with_the_reason_of_the_last(faulty: World):
+    broken = ("--set", "fault=TrainerError", "--epochs", "3", "--generations", "20", "--max-failures", "3")
+    parent = faulty.start("--storage", storage_of(faulty), "--jobs", "0", *broken)
+    wait_for((faulty.run_folder / "evolve.yaml").exists)
+    wait_for(lambda: "generations of up to" in parent.stdout.readline())
+    parent.kill()  # so that nobody calls the worker to leave
+    worker = join(faulty)
+    _, errors = worker.communicate(timeout=60)
+    assert worker.returncode == 1
+    assert "3 trials in a row failed, the last one with: the toy is out of order" in errors
