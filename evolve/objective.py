@@ -21,7 +21,7 @@ from evolve.records import Records
 from evolve.standing import Outcome
 from evolve.watcher import Watcher
 from search_spaces import Hyp
-from studies.study import RESUMED
+from studies.study import EPOCHS, RESUMED
 from trainer import EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,9 @@ class Objective:
         if not math.isfinite(fitness):
             raise TrainerError(f"the fitness of epoch {metrics.epoch} is {fitness}")
         reached = self.goals(metrics, fitness) if self.goals.several else {}
-        if not self.goals.several:  # or Optuna would raise
+        if self.goals.several:  # Optuna takes no report then
+            trial.set_user_attr(EPOCHS, metrics.epoch)
+        else:
             trial.report(fitness, step=metrics.epoch)
         self.watcher.epoch(trial.number, metrics.epoch, fitness)
         return Outcome(

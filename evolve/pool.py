@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from evolve.worker import end_training, run_trials, until_over
 from search_spaces import SpaceError
 from studies import StudyError, sqlite_url
 from studies.calls import Call, call
-from studies.lease import Listener
+from studies.lease import Listener, Pulse
 from studies.study import requeue_lost
 from studies.worker import Worker, is_alive, this_worker
 from trainer import DataError
@@ -63,16 +63,18 @@ def run_pool(
     """Have workers train until `stop` gives a reason, and follow them. Without slots there is only to follow.
 
     Whoever dies may take its pool along, as joblib has it: the trials that were running are queued again, and a new
-    pool goes on. Raises NoResult where pool after pool breaks and no trial ends.
+    pool goes on. Workers on other machines hear by a pulse that this process is there. Raises NoResult where pool after
+    pool breaks and no trial ends.
     """
     if (reason := stop()) is not None:
         return reason
     work.trainer.close()  # it has prepared; the workers have theirs
     interrupts, listener, run = work.objective.interrupts, Listener(), uuid.uuid4().hex
     pool, slots = Pool(work, cluster, run, task), cluster.slots
+    pulse = nullcontext() if work.config.address is None else Pulse(work.study, run=run)
     broken, finished_before = 0, follower.standing.finished
     try:
-        with interrupts.patient():
+        with pulse, interrupts.patient():
             pool.start()
             while (reason := stop()) is None:
                 follower.look(at_running=True)

@@ -57,8 +57,8 @@ def run_trials(
     elsewhere. `run` is whose worker this is: it leaves when that is called. Then, and at a signal, KeyboardInterrupt
     passes through, and the hyp of the trial that was running is queued again.
     """
-    listener = Listener()
-    with Pulse(work.study, also=lambda: heed(work, run)) as pulse:
+    listener, of_run = Listener(), Listener()
+    with Pulse(work.study, also=lambda: heed(work, run, of_run)) as pulse:
         while (reason := stop()) is None:
             if not run_trial(work, pulse, listener, told, ask):
                 work.objective.interrupts.check()
@@ -139,20 +139,21 @@ def until_called(work: Work, run: str = "") -> Callable[[], Stop | None]:
     """When a worker is called to leave."""
 
     def stop() -> Stop | None:
-        said = heard(work.study, run)
+        said = heard(work.study.user_attrs, run)
         return None if said is None else Stop(said.reason, said.reached)
 
     return stop
 
 
-def heed(work: Work, run: str) -> None:
-    """Do what is called to the workers of this run; called by the pulse, every second."""
+def heed(work: Work, run: str, listener: Listener) -> None:
+    """Do what is called to the workers of this run, and leave if whoever runs it is gone; called every second."""
     with suppress(Exception):  # the database is away: whoever trains meets that, too
-        said = heard(work.study, run)
-        if said is not None and said.how != "trial":
+        noted = work.study.user_attrs
+        said, gone = heard(noted, run), bool(run) and listener.misses(run, noted)
+        if gone or (said is not None and said.how != "trial"):
             work.objective.interrupts.leave()
-            if said.how == "now":
-                end_training(work)
+        if gone or (said is not None and said.how == "now"):
+            end_training(work)
 
 
 def end_training(work: Work) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -34,8 +35,7 @@ def call(study: Study, said: Call | None) -> None:
     study.set_user_attr(CALL, None if said is None else asdict(said))
 
 
-def heard(study: Study, run: str) -> Call | None:
-    """What is said to the workers of a run, read anew from the storage."""
-    noted: dict[str, Any] | None = study._storage.get_study_user_attrs(study._study_id).get(CALL)
-    said = None if noted is None else Call(**noted)
+def heard(noted: Mapping[str, Any], run: str) -> Call | None:
+    """What is said to the workers of a run; `noted` are the user attributes of the study."""
+    said = None if noted.get(CALL) is None else Call(**noted[CALL])
     return said if said is not None and said.is_for(run) else None

@@ -192,7 +192,7 @@ def workers_of(study: str, trials: Sequence[FrozenTrial], now: float) -> tuple[A
                     study=study,
                     trial=trial.number,
                     since=_moment(_start(trial, now)),
-                    epochs=max(reports, default=0),
+                    epochs=max(reports, default=trial.user_attrs.get(EPOCHS, 0)),
                     fitness=reports[max(reports)] if reports else None,
                     sign_s=sign_s,
                     life=_life(trial.user_attrs.get(WORKER), sign_s),

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from small_world import ROOT, TOY, World, is_running, wait_for
+from small_world import ELSEWHERE, IMPATIENT, ROOT, TOY, World, is_running, wait_for
 from test_workers import descendants, trained
 
 from evolve.cli import ASKED_WRONGLY, INTERRUPTED
@@ -157,6 +157,31 @@ def test_a_cluster_that_is_there_serves_and_goes_on(faulty: World, existing):
     if backend == "dask":  # Ray gives each run processes of its own
         assert all(map(is_running, serving))
         wait_for(lambda: not [t for t in faulty.trials("other") if t.state.name == "RUNNING"], timeout_s=15)
+
+
+def test_workers_on_another_machine_leave_when_their_parent_falls_silent(faulty: World, tmp_path):
+    """That the parent is on another machine is made up; its workers see no pid of it."""
+    (hurry := tmp_path / "hurry.py").write_text(IMPATIENT)
+    port = free_port()
+    at = ("--host", "127.0.0.1", "--port", str(port))
+    worker = ("worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--preload", str(hurry))
+    processes = [start(tmp_path, "dask", *one, "--no-dashboard") for one in (("scheduler", *at), worker, worker)]
+    try:
+        wait_for(lambda: answers(f"127.0.0.1:{port}"), 60)
+        to = ("--address", f"tcp://127.0.0.1:{port}")
+        parent = faulty.start(*jobs("dask", *to), *SLEEP, program=IMPATIENT + ELSEWHERE)
+        asleep(faulty, parent, 2)
+        serving = workers(faulty)
+        trainings = [pid for pid in serving for pid in descendants(pid)]
+        assert len(trainings) == 2
+        parent.kill()
+        parent.wait()
+        wait_for(lambda: not any(map(is_running, trainings)), timeout_s=30)
+        wait_for(lambda: not workers(faulty), timeout_s=15)
+        assert all(map(is_running, serving)), "they are the cluster's"
+    finally:
+        for process in processes:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 # what was asked wrongly

@@ -7,6 +7,7 @@ import pytest
 
 from evolve.config import EvolveConfig
 from evolve.fitness import Fitness
+from evolve.goals import ONE, Goals
 from evolve.interrupts import Interrupts
 from evolve.objective import Objective
 from evolve.paths import RunPaths
@@ -38,13 +39,14 @@ class Epochs:
             self.closed = True
 
 
-def journey(tmp_path, train, pruner=None):
+def journey(tmp_path, train, pruner=None, goals=ONE):
     """The outcome of the first trial of a new study that trains like this, and the study."""
-    study = optuna.create_study(direction="maximize", pruner=pruner or optuna.pruners.NopPruner())
+    directions = list(goals.directions.values())
+    study = optuna.create_study(directions=directions, pruner=pruner or optuna.pruners.NopPruner())
     paths, watcher = RunPaths(tmp_path), Silence()
     records = Records(study, SPACE, EvolveConfig(), paths, watcher)
     options = TrainOptions(epochs=len(train.values), seed=5)
-    objective = Objective(train, options, Fitness.parse("map=1"), paths, records, watcher, Interrupts())
+    objective = Objective(train, options, Fitness.parse("map=1"), paths, records, watcher, Interrupts(), goals)
     return objective(study.ask(), {"lr0": 0.1}, seed=9), study
 
 
@@ -53,6 +55,12 @@ def test_a_trial_that_ends_has_the_fitness_and_the_metrics_of_its_last_epoch(tmp
     assert (outcome.state, outcome.fitness, outcome.epochs) == ("complete", 0.4, 3)
     assert outcome.metrics == {"precision": 0.1, "recall": 0.2, "map50": 0.3, "map50_95": 0.4}
     assert study.trials[0].intermediate_values == {1: 0.3, 2: 0.5, 3: 0.4}
+
+
+def test_with_several_goals_of_which_optuna_takes_no_report_the_epochs_are_noted(tmp_path):
+    _, study = journey(tmp_path, Epochs(0.3, 0.5, TrainerError("a bug")), goals=Goals.parse("map50,map50_95"))
+    assert study.trials[0].user_attrs["epochs"] == 2
+    assert study.trials[0].intermediate_values == {}
 
 
 def test_the_training_gets_the_hyp_its_own_seed_and_a_folder_that_exists(tmp_path):

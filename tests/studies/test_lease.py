@@ -6,7 +6,7 @@ import pytest
 from small_study import attrs, backdate, exit_code, fork, in_process, open_small, states
 
 from studies import claim, suggest, trials_of
-from studies.lease import BEAT, Listener, Pulse
+from studies.lease import BEAT, RUN_BEAT, Listener, Pulse
 from studies.study import requeue_lost
 
 ELSEWHERE = {"host": "elsewhere", "pid": 1, "started": "x"}
@@ -142,6 +142,32 @@ def test_while_the_storage_is_away_or_nobody_looks_nobody_falls_silent(study, ga
     assert [trial.number for trial in listener.silent(trials_of(study))] == [0]
 
 
+def missed(listener, run, noted, after_s=0):
+    """Whether the run is missed after so many seconds, in which the listener looked every five seconds."""
+    for _ in range(after_s // 5):
+        listener.misses(run, noted)
+        listener.clock.now += 5
+    return listener.misses(run, noted)
+
+
+def test_a_run_is_missed_when_it_has_given_no_sign_for_a_while(listener):
+    assert not missed(listener, "a", {RUN_BEAT: ["a", 7]}, 55)
+    assert not missed(listener, "a", {RUN_BEAT: ["a", 8]}, 55), "a new sign"
+    assert missed(listener, "a", {RUN_BEAT: ["a", 8]}, 10)
+
+
+def test_a_run_whose_study_another_has_taken_over_is_missed(listener):
+    assert not missed(listener, "a", {RUN_BEAT: ["a", 7]})
+    found = [missed(listener, "a", {RUN_BEAT: ["b", beats]}, 10) for beats in range(7)]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (False, True)
+
+
+@pytest.mark.parametrize("noted", [{}, {RUN_BEAT: ["of long ago", 7]}])
+def test_a_run_that_gives_no_signs_is_not_missed(listener, noted):
+    assert not missed(listener, "a", noted, 1000)
+
+
 # whoever works
 
 
@@ -194,3 +220,14 @@ def test_a_pulse_calls_what_it_was_given_even_without_a_trial(study):
         while len(calls) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert len(calls) >= 3
+
+
+def test_the_pulse_of_a_run_says_at_once_and_then_again_that_it_is_there(url, space, study):
+    seen = []
+    with Pulse(study, run="a", every_s=0.05):
+        deadline = time.monotonic() + 10
+        while len(seen) < 3 and time.monotonic() < deadline:
+            noted = study.user_attrs.get(RUN_BEAT)
+            seen += [noted] if noted and noted not in seen else []
+    assert [run for run, _ in seen] == ["a"] * 3
+    assert seen[0][1] == 1

@@ -59,7 +59,7 @@ def test_whoever_is_at_a_trial_is_known_by_it(study):
     complete(study, 300, 200, worker=THERE)
     add(study, TrialState.RUNNING, 100, reports=[0.1, 0.3], worker=THERE, beat=[9, round(NOW) - 4])
     add(study, TrialState.RUNNING, 200, worker={**THERE, "pid": 8}, beat=[3, round(NOW) - 170])
-    add(study, TrialState.RUNNING, 90, worker={**THERE, "pid": 9})
+    add(study, TrialState.RUNNING, 90, worker={**THERE, "pid": 9}, epochs=4)
     add(study, TrialState.RUNNING, 1)
     unclaimed, first, silent, never = status_of(study, now=NOW).workers
     assert (first.host, first.pid, first.trial, first.done, first.life) == ("elsewhere", 7, 1, 1, "alive")
@@ -67,7 +67,7 @@ def test_whoever_is_at_a_trial_is_known_by_it(study):
     assert first.joined == datetime.fromtimestamp(NOW - 300, UTC)
     assert first.since == datetime.fromtimestamp(NOW - 100, UTC)
     assert (silent.pid, silent.life, silent.sign_s, silent.fitness) == (8, "silent", 170.0, None)
-    assert (never.pid, never.life, never.sign_s) == (9, "silent", 90.0)
+    assert (never.pid, never.life, never.sign_s, never.epochs) == (9, "silent", 90.0, 4), "noted where none are reported"
     assert (unclaimed.host, unclaimed.pid, unclaimed.trial, unclaimed.life) == (None, None, 4, "alive")
 
 
