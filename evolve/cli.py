@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from click.core import ParameterSource
 import evolve
 from evolve.budget import seconds_of
 from evolve.config import OWN_DATA, ConfigError, EvolveConfig, key_of, mask_secrets, mask_url, resolve_config
+from evolve.formats import FORMATS, READABLE
 from evolve.standing import NoResult
 from search_spaces import SpaceError, Value, available_spaces, dump_hyp, load_space, read_scalar
 from trainer import DataError, TrainerError
@@ -172,7 +173,11 @@ fitness_option = setting("fitness", "The one number: weights of precision, recal
 space_options = together(
     "What may vary, and from where it starts",
     setting("space", "What may vary: a built-in space (see `evolve spaces`) or a file.", metavar="NAME|FILE"),
-    setting("hyp", "Hyp file of the base that evolution starts from.  [default: the space's values]", metavar="FILE"),
+    setting(
+        "hyp",
+        "Hyp file, of any format, of the base that evolution starts from.  [default: the space's values]",
+        metavar="FILE",
+    ),
     setting(
         "from_",
         "Take over what is known: an earlier study, a hyp.yaml, evolve.txt, evolve.csv or tune_results.ndjson; "
@@ -250,7 +255,7 @@ study_options = together(
 )
 trained_options = together(
     "What is trained, and how it is scored",
-    click.option("--hyp", metavar="FILE", help="Train with this hyp file.  [default: the trainer's own values]"),
+    click.option("--hyp", metavar="FILE", help="Hyp file, of any format.  [default: the trainer's own values]"),
     click.option("--seeds", type=AT_LEAST_1, metavar="N", help="Train so often, from --seed on.  [default: 1]"),
     fitness_option,
     click.option("--split", metavar="NAME", help="Scored after every epoch: train, val or test.  [default: val]"),
@@ -279,6 +284,8 @@ found_study = together(
         help="URL of its storage.  [default: as in its evolve.yaml]",
     ),
 )
+strict_option = click.option("--strict", is_flag=True, help="Refuse to leave out what has no equivalent.")
+output_option = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
 
 
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -402,6 +409,61 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
         say_decided(Console(), found.decision, found.base, found.paths.best_hyp)
     else:
         say_best(Console(), found.best, found.base, found.paths.best_hyp)
+
+
+@cli.command()
+@click.argument("study", required=False)
+@click.option("--format", "wanted", required=True, metavar="NAME", help=f"For whom: {', '.join(FORMATS)}.")
+@click.option("--trial", type=click.IntRange(min=0), metavar="N", help="Of this trial.  [default: the best hyp]")
+@output_option
+@strict_option
+@found_study
+def export(study: str | None, runs: str, output: Path | None, **asked: Any) -> None:
+    """Write a study's best hyp as another trainer takes it.
+
+    With the command that trains with it. Without STUDY it is the study that improved last.
+    """
+    quieten_libraries()
+    from evolve.exporting import export as export_hyp
+
+    made = export_hyp(study, Path(runs), file=output, **asked)
+    _put(made.text, output, made.warnings)
+    click.echo(f"train with it: {made.command}", err=output is None)
+
+
+@cli.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "known",
+    metavar="NAME",
+    help=f"Its format, where its content does not tell: {', '.join(READABLE)}.",
+)
+@output_option
+@strict_option
+def import_(file: Path, known: str | None, output: Path | None, strict: bool) -> None:
+    """Print another trainer's hyp file as one of ours.
+
+    FILE is one of YOLOv3, YOLOv5, YOLOv7 or Ultralytics, or JSON. Its content tells which.
+    """
+    from evolve.importing import import_hyp
+
+    made = import_hyp(file, known, file=output, strict=strict)
+    click.echo(made.read_as, err=True)
+    _put(made.text, output, made.warnings)
+
+
+def _put(text: str, output: Path | None, warnings: Iterable[str]) -> None:
+    """Print a file, or leave it there; what to be warned of goes to stderr."""
+    from studies import write_atomically
+
+    for warning in warnings:
+        click.echo(f"evolve: warning: {warning}", err=True)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        write_atomically(output, text)
+        click.echo(f"hyp file: {output}")
 
 
 @cli.command()

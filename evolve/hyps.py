@@ -4,27 +4,49 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evolve.config import ConfigError
+from evolve.dialects import DIALECTS, EVOLVE, YOLOV3, YOLOV5, say_lost, translate
+from evolve.hyp_files import read_hyp_file
 from evolve.plugins import AS_OPTIONS, PLUGINS
-from search_spaces import Hyp, Param, Space, Value, load_hyp
+from search_spaces import Hyp, Param, Space, Value
 from trainer import TrainerError, TrainOptions
+
+logger = logging.getLogger(__name__)
+
+READ_BY_ITSELF = {"detection": (EVOLVE, YOLOV5, YOLOV3)}
+"""Trainers that know more names than their own, and what they make of them."""
 
 
 def read_hyp(path: str | None, trainer: str, how: str) -> Hyp:
-    """A hyp file (None: an empty one) as a trainer reads it; one of your own reads it as it stands.
+    """A hyp file of any format (None: an empty one) as a trainer reads it; one of your own reads it as it stands.
 
-    `how` is 'translate' or 'complete'. Raises SpaceError, and ConfigError for a value that the trainer refuses.
+    `how` is 'translate' or 'complete'. Warns of what the trainer has no equivalent of. Raises SpaceError for a file
+    that cannot be read, and ConfigError for one that is no hyp file, or for a value that the trainer refuses.
     """
-    hyp = load_hyp(path) if path else {}
+    hyp = _in_words_of(trainer, Path(path)) if path else {}
     try:
         return as_read(hyp, trainer, how)
     except ConfigError as error:
         raise ConfigError(f"{Path(path or '').name}: {error}") from None
+
+
+def _in_words_of(trainer: str, path: Path) -> Hyp:
+    """The hyp in a file, translated if it is one of another trainer and both are known."""
+    read = read_hyp_file(path)
+    own = EVOLVE if trainer == "detection" else DIALECTS.get(trainer)
+    known = (own, *READ_BY_ITSELF.get(trainer, ()))
+    if own is None or read.dialect is None or read.dialect in known:
+        return read.hyp
+    told = translate(read.hyp, read.dialect, own)
+    for warning in say_lost(told, own.title):
+        logger.warning("%s (%s): %s", path.name, read.dialect.title, warning)
+    return told.said
 
 
 def as_read(hyp: Hyp, trainer: str, how: str) -> Hyp:

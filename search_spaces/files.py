@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -112,19 +112,24 @@ def load_space(name_or_path: str | Path) -> Space:
         raise SpaceError(
             f"no space {name!r}{did_you_mean(name, known)}: it is neither a file nor one of {', '.join(known)}"
         )
-    return _parse_space(path.stem, _read_text(path), where=str(path))
+    return _parse_space(path.stem, read_text(path), where=str(path))
 
 
 def load_hyp(path: str | Path) -> dict[str, Value]:
     """The hyp in that file, in file order; of a space file, its defaults. Raises SpaceError."""
     path = Path(path)
-    return _parse_space(path.stem, _read_text(path), where=str(path)).defaults()
+    return parse_hyp(read_text(path), where=str(path))
+
+
+def parse_hyp(text: str, where: str, only: Collection[str] | None = None) -> dict[str, Value]:
+    """The same of YAML that lies there; with `only` whatever has another name is not looked at. Raises SpaceError."""
+    return _parse_space(Path(where).stem, text, where, only).defaults()
 
 
 def dump_hyp(hyp: Hyp, header: Sequence[str] = ()) -> str:
     """`hyp` as YAML that `yaml.safe_load` reads back exactly, below the header's lines as comments."""
     values = {key: read_value(key, value) for key, value in hyp.items()}
-    return _comment_lines(header) + yaml.dump(
+    return comment_lines(header) + yaml.dump(
         values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=False
     )
 
@@ -132,7 +137,7 @@ def dump_hyp(hyp: Hyp, header: Sequence[str] = ()) -> str:
 def dump_space(space: Space) -> str:
     """`space` as a file that `load_space` reads back: a line a hyp, with its comment."""
     entries = {f"{_flow(key)}:": _flow(entry) for key, entry in space.to_dict()["hyps"].items()}
-    comments = {f"{_flow(param.name)}:": _comment_lines([param.comment]) for param in space.params if param.comment}
+    comments = {f"{_flow(param.name)}:": comment_lines([param.comment]) for param in space.params if param.comment}
     names_width = max(map(len, entries), default=0)
     width = max((len(entries[key]) for key in comments), default=0)
     lines = (
@@ -152,7 +157,8 @@ def read_scalar(text: str) -> Value:
     return read_value(shown(text), _scalar(node))
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What a file holds, which is UTF-8. Raises SpaceError."""
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -163,7 +169,7 @@ def _read_text(path: Path) -> str:
         raise SpaceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _parse_space(name: str, text: str, where: str) -> Space:
+def _parse_space(name: str, text: str, where: str, only: Collection[str] | None = None) -> Space:
     try:
         root = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -173,7 +179,7 @@ def _parse_space(name: str, text: str, where: str) -> Space:
     if not isinstance(root, yaml.MappingNode):
         raise SpaceError(f"{where} must be a mapping of names to values, got {_described(root)}")
     try:
-        nodes = dict(_entries(root))
+        nodes = {key: node for key, node in _entries(root) if only is None or key in only}
         hyps = {key: _entry(key, node) for key, node in nodes.items()}
         return Space.from_hyps(name, hyps, _comments(nodes, text))
     except SpaceError as error:
@@ -264,7 +270,7 @@ def _flow(value: Any) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def _comment_lines(lines: Sequence[str]) -> str:
+def comment_lines(lines: Sequence[str]) -> str:
     """The lines behind '#'; what YAML could not carry (control characters) becomes '?'."""
     flat = [part for line in lines for part in (line.splitlines() or [""])]
     shown = ("".join(char if char.isprintable() else "?" for char in line) for line in flat)

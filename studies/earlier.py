@@ -79,12 +79,19 @@ LEAST_ANCHORS = 2  # of the gene `anchors`; no other that stands in its place ge
 AFTER_ANCHOR_T = YOLOV5_V5.index("anchor_t") + 1
 
 
+def hyp_of_numbers(values: Sequence[float]) -> dict[str, float] | None:
+    """The hyp in a hyp*.txt of YOLOv3 or YOLOv5 v1.0, which holds 18 values; None of any other number of them."""
+    names = _names([values]) if len(values) == len(YOLOV3) else None
+    return dict(zip(names, values, strict=True)) if names else None
+
+
 def _read_txt(text: str) -> Iterator[Row | None]:
     lines = [line.partition("#")[0].split() for line in text.splitlines()]
     rows = [_numbers(line) for line in lines if line]
-    if len(rows) == len(YOLOV3) and all(row is not None and len(row) == 1 for row in rows):
-        values = [row[0] for row in rows if row]
-        return iter([(dict(zip(_names([values]) or (), values, strict=True)), None)])
+    if all(row is not None and len(row) == 1 for row in rows):
+        hyp = hyp_of_numbers([row[0] for row in rows if row])
+        if hyp is not None:
+            return iter([(hyp, None)])
     widths = Counter(len(row) for row in rows if row is not None)
     width = max(widths, key=lambda width: widths[width], default=0)
     usual = [row for row in rows if row is not None and len(row) == width]

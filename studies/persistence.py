@@ -134,7 +134,7 @@ def save_best(path: Path, best: BestHyp, provenance: Mapping[str, str]) -> None:
         title = f"A hyp of the front of an evolve study so far: nothing beats it in all of {', '.join(best.goals)}."
     else:
         title = "The best hyp of an evolve study so far."
-    save_hyp(path, best.hyp, [title, NOT_CONFIRMED], _facts(best), provenance)
+    save_hyp(path, best.hyp, [title, NOT_CONFIRMED], facts_of(best), provenance)
 
 
 def save_hyp(
@@ -146,8 +146,8 @@ def save_hyp(
     command ... A file that says the same but for its provenance is left as it is: that, and its age, are those of the
     day when it was found.
     """
-    if not _says(path, hyp, [*title, *_lines(facts)]):
-        write_atomically(path, dump_hyp(hyp, header=[*title, *_lines({**facts, **provenance}), ""]))
+    if not _says(path, hyp, [*title, *lines_of(facts)]):
+        write_atomically(path, dump_hyp(hyp, header=[*title, *lines_of({**facts, **provenance}), ""]))
 
 
 def whole_hyp(evolving: Hyp, space: Space) -> dict[str, Value]:
@@ -227,7 +227,8 @@ def _says(path: Path, hyp: Hyp, header: Sequence[str]) -> bool:
     return told <= lines and list(held.items()) == list(hyp.items())
 
 
-def _facts(best: BestHyp) -> dict[str, str]:
+def facts_of(best: BestHyp) -> dict[str, str]:
+    """What the first lines of a hyp file say of it."""
     several = f"mean of {best.seeds} seeds; " if best.seeds > 1 else ""
     goals = {
         name: f"{value:.6g} ({several}{_against(value, best.base_goals.get(name))})"
@@ -242,7 +243,7 @@ def _facts(best: BestHyp) -> dict[str, str]:
     }
 
 
-def _lines(entries: Mapping[str, str]) -> list[str]:
+def lines_of(entries: Mapping[str, str]) -> list[str]:
     """One a name, on one line each, their values below one another."""
     width = max(map(len, entries))
     return [f"{name:<{width}}  {' '.join(str(value).split())}" for name, value in entries.items()]
