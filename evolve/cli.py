@@ -285,7 +285,9 @@ found_study = together(
     ),
 )
 strict_option = click.option("--strict", is_flag=True, help="Refuse to leave out what has no equivalent.")
-output_option = click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
+output_option = click.option(
+    *("-o", "--output"), type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there."
+)
 
 
 @click.group(cls=Door, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -18,6 +18,7 @@ from trainer import TrainerError
 from trainer.detection.recipe import YOLOV3_LOSS_SCALE, modernise
 
 NEVER = math.nan  # equals no value
+MOST_SHOWN = 60  # hyps in a message, and characters of each
 BOX_SCALE_ULTRALYTICS = 150.0  # 7.5 is the default there, 0.05 here
 
 
@@ -177,7 +178,16 @@ def say_lost(told: Told, title: str) -> list[str]:
 
 def pairs(values: Mapping[str, Value]) -> str:
     """'obj 1.2, anchor_t 4'."""
-    return ", ".join(f"{name} {f'{value:g}' if isinstance(value, float) else value}" for name, value in values.items())
+    told = [
+        f"{_short(name)} {f'{value:g}' if isinstance(value, float) else _short(value)}"
+        for name, value in values.items()
+    ]
+    return ", ".join(told[:MOST_SHOWN]) + (f" and {len(told) - MOST_SHOWN} more" if len(told) > MOST_SHOWN else "")
+
+
+def _short(value: Value) -> str:
+    text = str(value)
+    return text if text.isprintable() and len(text) <= MOST_SHOWN else shown(text)
 
 
 def as_float(name: str, value: Value) -> float:

@@ -97,7 +97,6 @@ def _transforms(said: Mapping[str, float]) -> list[Entry]:
     if {"fliplr", "flipud"} <= said.keys():
         across, down = said["fliplr"], said["flipud"]
         shares = [across * (1 - down), down * (1 - across), across * down]  # it draws one of three, we draw each
-        shares = [round(share, 12) for share in shares]
         found.append({"type": "RandomFlip", "prob": shares, "direction": ["horizontal", "vertical", "diagonal"]})
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ def whose(read: HypFile, where: str) -> tuple[Dialect, str]:
     return EVOLVE, "names that mean the same to all"
 
 
+MOST_CHARACTERS = 100_000  # of a command line
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _OF_ARGS = ("task", "mode")  # stand in every args.yaml of Ultralytics, beside a hundred other options
 
@@ -61,6 +63,8 @@ def _read_numbers(values: Sequence[float], where: str) -> HypFile:
     from studies.earlier import YOLOV3 as NAMES
     from studies.earlier import hyp_of_numbers
 
+    if not all(map(math.isfinite, values)):
+        raise ConfigError(f"{where} holds a number that is too large to be one")
     hyp = hyp_of_numbers(values)
     if hyp is None:
         many = len(values) > len(NAMES)
@@ -73,6 +77,8 @@ def _read_numbers(values: Sequence[float], where: str) -> HypFile:
 
 def _read_words(text: str, where: str) -> HypFile:
     """Ultralytics' command line, or a part of it: `yolo detect train lr0=0.01 ...`."""
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{where} is no command line: it has {len(text)} characters")
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from evolve.config import ConfigError
 from evolve.dialects import DIALECTS, EVOLVE, YOLOV3, YOLOV5, say_lost, translate
-from evolve.hyp_files import read_hyp_file
+from evolve.hyp_files import HypFile, read_hyp_file
 from evolve.plugins import AS_OPTIONS, PLUGINS
 from search_spaces import Hyp, Param, Space, Value
 from trainer import TrainerError, TrainOptions
@@ -29,23 +29,22 @@ def read_hyp(path: str | None, trainer: str, how: str) -> Hyp:
     `how` is 'translate' or 'complete'. Warns of what the trainer has no equivalent of. Raises SpaceError for a file
     that cannot be read, and ConfigError for one that is no hyp file, or for a value that the trainer refuses.
     """
-    hyp = _in_words_of(trainer, Path(path)) if path else {}
+    read = read_hyp_file(Path(path)) if path else HypFile({}, None, "")
     try:
-        return as_read(hyp, trainer, how)
+        return as_read(_in_words_of(trainer, read, Path(path or "").name), trainer, how)
     except ConfigError as error:
         raise ConfigError(f"{Path(path or '').name}: {error}") from None
 
 
-def _in_words_of(trainer: str, path: Path) -> Hyp:
-    """The hyp in a file, translated if it is one of another trainer and both are known."""
-    read = read_hyp_file(path)
+def _in_words_of(trainer: str, read: HypFile, name: str) -> Hyp:
+    """The hyp in a file of that name, translated if it is one of another trainer and both are known."""
     own = EVOLVE if trainer == "detection" else DIALECTS.get(trainer)
     known = (own, *READ_BY_ITSELF.get(trainer, ()))
     if own is None or read.dialect is None or read.dialect in known:
         return read.hyp
     told = translate(read.hyp, read.dialect, own)
     for warning in say_lost(told, own.title):
-        logger.warning("%s (%s): %s", path.name, read.dialect.title, warning)
+        logger.warning("%s (%s): %s", name, read.dialect.title, warning)
     return told.said
 
 

@@ -13,6 +13,8 @@ from evolve.hyp_files import HypFile, read_hyp_file, whose
 from search_spaces import dump_hyp
 from studies.persistence import lines_of
 
+MOST = 500  # characters of a message
+
 
 @dataclass(frozen=True)
 class Import:
@@ -31,9 +33,12 @@ def import_hyp(path: Path, known: str | None = None, *, file: Path | None = None
     """
     read = read_hyp_file(path)
     dialect, told_by = whose(read, str(path)) if known is None else _said_to_be(known, read, str(path))
-    told = translate(read.hyp, dialect, EVOLVE)
+    try:
+        told = translate(read.hyp, dialect, EVOLVE)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if not told.hyp:
-        raise ConfigError(f"{path} holds no hyp that evolve knows, but {', '.join(read.hyp) or 'nothing'}")
+        raise ConfigError(f"{path} holds no hyp that evolve knows, only {pairs(read.hyp) or 'other settings'}"[:MOST])
     if strict and told.lost:
         raise ConfigError(f"--strict: {EVOLVE.title} has no equivalent of {pairs(told.lost)}")
     others = f"; {len(read.options)} other settings in it are no hyps" if read.options else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
@@ -31,14 +32,16 @@ from benchmarks.scale.strange import (
     yaml_files,
     zipped,
 )
-from evolve.config import dump_config, resolve_config
+from evolve.config import ConfigError, dump_config, resolve_config
 from evolve.curves import read_curves
 from evolve.fitness import Fitness
+from evolve.formats import READABLE
 from evolve.goals import Goals
 from evolve.hyps import read_hyp
+from evolve.importing import import_hyp
 from evolve.simulating import simulate
 from evolve.warm_start import Source, offer_of
-from search_spaces import Space, dump_hyp, dump_space, load_hyp, load_space, read_scalar
+from search_spaces import Hyp, Space, SpaceError, dump_hyp, dump_space, load_hyp, load_space, read_scalar
 from studies import build_sampler, suggest
 from studies.earlier import YOLOV3, YOLOV5_V5, read_earlier
 from trainer.__main__ import read_hyp as read_hyp_of_trainer
@@ -153,6 +156,41 @@ def _read_hyp_of_trainer(folder: Path, cache: Path) -> None:
     Recipe.from_hyp(read_hyp_of_trainer(folder / "hyp.yaml"))
 
 
+FOREIGN_NAMES = [
+    *load_space("ultralytics").order,
+    "paste_in",
+    "loss_ota",
+    "giou",
+    "iou_t",
+    "obj",
+    "task",
+    "mode",
+    "data",
+]
+FOREIGN_SEEDS = [
+    *TXT_SEEDS,
+    b"yolo detect train data=a.yaml " + b" ".join(f"{name}=0.5".encode() for name in YOLOV5_V5),
+    dump_hyp(load_space("ultralytics").defaults(), ["of a tuner"]).encode(),
+    b"task: detect\nmode: train\nfreeze: null\n" + dump_hyp(load_space("ultralytics").defaults()).encode(),
+    json.dumps(load_space("yolov7").defaults(), indent="\t").encode(),
+]
+
+
+def _import(folder: Path, cache: Path) -> None:
+    """What is imported is a hyp file of ours, and says the same when it is imported again."""
+    for known in (None, *READABLE):
+        with contextlib.suppress(ConfigError, SpaceError):  # of one format, mostly not of another
+            again = cache / "again.yaml"
+            again.write_text(import_hyp(folder / "hyp.txt", known).text, "utf-8")
+            agree(load_hyp(again), load_hyp_in_text(import_hyp(again, "evolve").text, cache), "a hyp that is imported")
+    import_hyp(folder / "hyp.txt")
+
+
+def load_hyp_in_text(text: str, cache: Path) -> Hyp:
+    (cache / "text.yaml").write_text(text, "utf-8")
+    return load_hyp(cache / "text.yaml")
+
+
 TXT_BOMBS = {
     "a line of 10 MB": {"hyp.txt": b"0.5 " * (10 * MB // 4)},
     "a word of 10 MB": {"hyp.txt": b"9" * (10 * MB)},
@@ -176,6 +214,12 @@ HYPS = (
         as_file("hyp.txt", mutated(TXT_SEEDS)),
         functools.partial(_read_results, "hyp.txt"),
         bombs=lambda: TXT_BOMBS,
+    ),
+    Reader(
+        "a hyp file of any trainer",
+        as_file("hyp.txt", mutated(FOREIGN_SEEDS) | yaml_files(FOREIGN_NAMES, st.sampled_from(SOUND))),
+        _import,
+        bombs=lambda: {**TXT_BOMBS, "a word of 10 MB after =": {"hyp.txt": b"lr0=" + b"9" * (10 * MB)}},
     ),
     Reader(
         "NAME=VALUE",

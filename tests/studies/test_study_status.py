@@ -67,7 +67,9 @@ def test_whoever_is_at_a_trial_is_known_by_it(study):
     assert first.joined == datetime.fromtimestamp(NOW - 300, UTC)
     assert first.since == datetime.fromtimestamp(NOW - 100, UTC)
     assert (silent.pid, silent.life, silent.sign_s, silent.fitness) == (8, "silent", 170.0, None)
-    assert (never.pid, never.life, never.sign_s, never.epochs) == (9, "silent", 90.0, 4), "noted where none are reported"
+    assert (never.pid, never.life, never.sign_s, never.epochs) == (9, "silent", 90.0, 4), (
+        "noted where none are reported"
+    )
     assert (unclaimed.host, unclaimed.pid, unclaimed.trial, unclaimed.life) == (None, None, 4, "alive")
 
 
