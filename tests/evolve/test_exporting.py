@@ -89,17 +89,24 @@ def test_what_evolve_writes_is_its_own_hyp_file(world: World):
     assert world.evolve(*shlex.split(command)[1:]).exit_code == 0, command
 
 
-def test_any_trial_can_be_exported_and_says_what_it_was(faulty: World):
-    faulty.run("--generations", "3", "--pruner", "none", "--race", "0")
-    for trial in faulty.trials():
-        result = export(faulty, "--format", "json", "--trial", str(trial.number))
+def test_any_trial_can_be_exported_and_says_what_it_was(world: World):
+    world.run("--generations", "3", "--pruner", "none")
+    for trial in world.trials():
+        result = export(world, "--format", "json", "--trial", str(trial.number))
         assert json.loads(result.stdout)["lr0"] == trial.params["lr0"]
-        told = header(export(faulty, "--format", "yolov3", "--trial", str(trial.number)).stdout)
-        expected = f"{trial.values[0]:.6g}" if trial.state.name == "COMPLETE" else f"none: {trial.state.name.lower()}"
-        assert (told["trial"].strip(), told["fitness"].strip()) == (str(trial.number), expected)
-    result = export(faulty, "--format", "json", "--trial", "99")
+        told = header(export(world, "--format", "yolov3", "--trial", str(trial.number)).stdout)
+        assert (told["trial"].strip(), told["fitness"].strip()) == (str(trial.number), f"{trial.values[0]:.6g}")
+        assert told["verdict"].strip().startswith("Not confirmed")
+    result = export(world, "--format", "json", "--trial", "99")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("evolve: error: --trial 99: points has the trials 0 to ")
+    assert result.stderr == "evolve: error: --trial 99: points has the trials 0 to 2\n"
+
+
+def test_a_trial_that_failed_can_be_exported_and_has_no_fitness(faulty: World):
+    faulty.run("--generations", "1", "--set", "fault=NaN")
+    result = export(faulty, "--format", "yolov3", "--trial", "0")
+    assert result.exit_code == 0
+    assert header(result.stdout)["fitness"].strip() == "none: fail"
 
 
 def test_what_has_no_equivalent_is_named_and_refused_by_strict(faulty: World):
