@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evolve.config import ConfigError
-from evolve.dialects import EVOLVE, Dialect, pairs, say_lost, translate
+from evolve.dialects import EVOLVE, Dialect, ours, pairs, say_lost, translate
 from evolve.formats import FORMATS, format_named
 from evolve.hyp_files import HypFile, read_hyp_file, whose
 from search_spaces import dump_hyp
@@ -26,7 +26,7 @@ class Import:
 
 
 def import_hyp(path: Path, known: str | None = None, *, file: Path | None = None, strict: bool = False) -> Import:
-    """The hyp in a file, in our words and no more than it says.
+    """The hyp in a file, in our words and no more than it says; of a file of ours all of it.
 
     `known` is the file's format, where it is not to be told by its content; `file` is where ours will lie. With
     `strict` a hyp that changes a training and has no equivalent is a ConfigError. Raises ConfigError, SpaceError.
@@ -37,7 +37,7 @@ def import_hyp(path: Path, known: str | None = None, *, file: Path | None = None
         told = translate(read.hyp, dialect, EVOLVE)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if not told.hyp:
+    if not told.hyp.keys() & set(ours()):
         raise ConfigError(f"{path} holds no hyp that evolve knows, only {pairs(read.hyp) or 'other settings'}"[:MOST])
     if strict and told.lost:
         raise ConfigError(f"--strict: {EVOLVE.title} has no equivalent of {pairs(told.lost)}")
