@@ -162,13 +162,24 @@ def training_options(*freeze_aliases: str) -> Decorator:
         setting("amp", "Precision of convolutions: auto, bf16, fp16 or off.", metavar="HOW"),
         setting("sync_bn", "Share batch statistics between the devices."),
         setting("notest", "Score the last epoch only."),
-        setting("trainer", "Trainer by name, or module:attr of one of your own.", metavar="NAME"),
+        setting("trainer", "detection, command, yolov5, yolov7, yolov3, or module:attr of your own.", metavar="NAME"),
         setting(
             "trial_timeout", "Fail what brings no epoch for so long.  [default: never]", metavar="SECONDS", type=int
         ),
     )
 
 
+program_options = together(
+    "A program that trains (docs/trainers.md)",
+    setting("repo", "Check-out of --trainer yolov5, yolov7 or yolov3.", metavar="FOLDER"),
+    setting("metrics", "Results file of COMMAND, in {workdir}.  [default: it prints JSON lines]", metavar="FILE"),
+    setting("epoch_column", "Its column with the epoch, by name, or by number from 1 on.", metavar="COLUMN"),
+    setting("precision", "Its column with the precision.", metavar="COLUMN"),
+    setting("recall", "Its column with the recall.", metavar="COLUMN"),
+    setting("map50", "Its column with the mAP50.", metavar="COLUMN"),
+    setting("map50_95", "Its column with the mAP50-95.", metavar="COLUMN"),
+)
+command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED, callback=_several)
 fitness_option = setting("fitness", "The one number: weights of precision, recall, map50, map50_95.", metavar="WEIGHTS")
 space_options = together(
     "What may vary, and from where it starts",
@@ -301,14 +312,17 @@ def cli() -> None:
 @search_options
 @space_options
 @training_options()
+@program_options
 @worker_options
 @study_options
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; flags beat them.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@command_argument
 def run(config: Path | None, quiet: bool, **flags: Any) -> None:
     """Evolve hyps: start a study, or go on with one of the same name.
 
-    Without any option it evolves 300 generations on the built-in data set `digits`.
+    Without any option it evolves 300 generations on the built-in data set `digits`. COMMAND, after --, is the program
+    of --trainer command, or more arguments for that of --trainer yolov5 and its like.
     """
     resolved = resolve_config(flags, config)
     quieten_libraries()
@@ -336,6 +350,7 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
 @click.option("--data", metavar="PATH", help="Where the data lies here.  [default: as where the study is run]")
 @click.option("--model", metavar="FILE", help="Where the model's cfg lies here.  [default: as where the study is run]")
 @click.option("--weights", metavar="FILE", help="Where the weights lie here.  [default: as where the study is run]")
+@click.option("--repo", metavar="FOLDER", help="Where the check-out lies here.  [default: as where the study is run]")
 @click.option("--device", metavar="NAME", help="Where to train: cpu, cuda, cuda:1, ...  [default: cpu]")
 @click.option("--threads", type=int, metavar="N", help="CPU threads of a training.  [default: as in the study]")
 @click.option("--runs", metavar="FOLDER", help="Folder for the logs of its trials.  [default: runs]")
@@ -568,11 +583,14 @@ def spaces(name: str | None) -> None:
 @cli.command()
 @trained_options
 @training_options("--freeze")
+@program_options
 @run_folder_options
+@command_argument
 def train(**flags: Any) -> None:
     """Train with one hyp, outside of any study.
 
     Weights and results go to runs/train/exp, the next time to exp2. Of several seeds each has a folder in there.
+    COMMAND, after --, is as with `evolve run`.
     """
     from evolve.order import take_order
     from evolve.training import train_and_tell

@@ -23,10 +23,21 @@ from trainer import TrainOptions
 
 MASK = "***"
 BACKENDS = ("loky", "dask", "ray")
+COLUMNS = ("epoch_column", "precision", "recall", "map50", "map50_95")
+"""Where a program that trains tells of an epoch: columns of a file, or keys of JSON."""
 
 _OPTIONS = TrainOptions()
 OWN_DATA: Mapping[str, Any] = {"model": "nano", "imgsz": 320}
 """Defaults for a data set of one's own: those of TrainOptions serve the small pictures of the built-in one."""
+
+_PROGRAM: Mapping[str, Any] = {"data": "", "model": "", "imgsz": 640, "batch": 16, "threads": 0}
+USUAL: Mapping[str, Mapping[str, Any]] = {
+    "command": {**_PROGRAM, "space": ""},
+    "yolov5": {**_PROGRAM, "space": "yolov5"},
+    "yolov7": {**_PROGRAM, "space": "yolov7"},
+    "yolov3": {**_PROGRAM, "space": "yolov3", "fitness": "recall=0.01,map50=0.99"},  # it measures no mAP50-95
+}
+"""Defaults for trainers that are programs of somebody else, by their names; none of theirs is our data or model."""
 
 
 class ConfigError(Exception):
@@ -71,6 +82,14 @@ class EvolveConfig:
     fitness: str = "map50=0.1,map50_95=0.9"
     objective: str = "fitness"
     trainer: str = "detection"
+    command: tuple[str, ...] = ()
+    repo: str | None = None
+    metrics: str | None = None
+    epoch_column: str | None = None
+    precision: str | None = None
+    recall: str | None = None
+    map50: str | None = None
+    map50_95: str | None = None
     space: str = "detection"
     hyp: str | None = None
     from_: tuple[str, ...] = ()
@@ -105,7 +124,7 @@ class EvolveConfig:
 def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> EvolveConfig:
     """Defaults < the file at `path` < flags (those that are None were not given), completed. Raises ConfigError."""
     given = {**(read_config(path) if path else {}), **{key: value for key, value in flags.items() if value is not None}}
-    config = EvolveConfig(**given)
+    config = EvolveConfig(**{**usual_of(given.get("trainer", "")), **given})
     if config.storage and MASK in config.storage:
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
     if config.bucket and MASK in config.bucket:
@@ -113,6 +132,11 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
     if any(MASK in source for source in config.from_):
         raise ConfigError(f"a source in {path} lacks its password: give its URL with --from")
     return complete(config)
+
+
+def usual_of(trainer: str) -> Mapping[str, Any]:
+    """The defaults of a trainer, as far as they are not everybody's."""
+    return USUAL.get(trainer, {})
 
 
 def complete(config: EvolveConfig) -> EvolveConfig:
@@ -130,10 +154,12 @@ def complete(config: EvolveConfig) -> EvolveConfig:
         weights=_absolute(config.weights) if config.weights else "",
         space=_absolute(config.space),
         hyp=_absolute(config.hyp) if config.hyp else None,
+        command=tuple(map(_absolute, config.command)),
+        repo=str(Path(config.repo).absolute()) if config.repo else None,
         from_=tuple(map(_absolute, config.from_)),
         runs=str(Path(config.runs).absolute()),
     )
-    config = dataclasses.replace(config, study=config.study or _name_after(config.data))
+    config = dataclasses.replace(config, study=config.study or _name_after(config.data or config.trainer))
     _check(config)
     return config
 
@@ -224,6 +250,8 @@ def _check(config: EvolveConfig) -> None:
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
     if config.jobs is not None and config.jobs < 0:
         raise ConfigError(f"--jobs is {config.jobs}; it cannot be negative (0: only workers that join)")
+    if config.command and config.trainer not in USUAL:
+        raise ConfigError(f"unexpected argument {config.command[0]!r}: a program goes with --trainer command")
     if config.backend not in BACKENDS:
         raise ConfigError(f"unknown backend {config.backend!r}{did_you_mean(config.backend, BACKENDS)}")
     if config.address is not None and config.backend == "loky":
@@ -252,9 +280,10 @@ def _check(config: EvolveConfig) -> None:
 
 
 def _as_text(key: str, value: object) -> object:
-    """`device: 0` and `freeze_layers: 10` are numbers to YAML, and names to us; so is a budget that lacks its unit."""
-    numbered = key in ("device", "freeze_layers", "budget") and isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if numbered else value
+    """`device: 0`, `freeze_layers: 10` and `map50: 11` are numbers to YAML, and names to us; so is a budget without
+    its unit."""
+    numbered = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if numbered and key in ("device", "freeze_layers", "budget", *COLUMNS) else value
 
 
 def _typed(value: object, kind: Any, what: str) -> Any:

@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
-from evolve.config import EvolveConfig
+from evolve.config import COLUMNS, ConfigError, EvolveConfig
 from evolve.fitness import Fitness
 from evolve.goals import Goals
 from evolve.hyps import read_hyp
@@ -24,7 +24,9 @@ from trainer import Prepared
 
 
 def space_of(config: EvolveConfig) -> Space:
-    """The space as asked for: the base's defaults, then --set, --freeze and --only. Raises SpaceError."""
+    """The space as asked for: the base's defaults, then --set, --freeze and --only. Raises SpaceError, ConfigError."""
+    if not config.space:
+        raise ConfigError(f"--trainer {config.trainer} needs --space FILE: the hyps of the program, and their bounds")
     space = load_space(config.space)
     if config.hyp is not None:
         space = space.with_base(read_hyp(config.hyp, config.trainer, "translate"))
@@ -73,7 +75,7 @@ NOT_EVOLVED = "not_evolved"
 SAME = ("epochs", "imgsz", "batch", "optimizer", "schedule", "trainer", "seed")
 SAME_IF_GIVEN = (
     *("freeze_layers", "freeze_epochs", "freeze_batch", "nominal_batch", "single_cls"),
-    *("rect", "multi_scale", "image_weights", "amp", "sync_bn"),
+    *("rect", "multi_scale", "image_weights", "amp", "sync_bn", "metrics", *COLUMNS),
 )
 
 
@@ -94,6 +96,7 @@ def identity_of(
         **({"weights": _identify(config.weights)} if config.weights else {}),
         **{name: getattr(config, name) for name in SAME},
         **given,
+        **({"command": named} if (named := [_name(argument) for argument in config.command]) else {}),
         **({"models": models} if (models := _identify_choices(space)) else {}),
         **({NOT_EVOLVED: dict(pinned)} if pinned else {}),
     }
@@ -164,6 +167,11 @@ def _identify_choices(space: Space) -> dict[str, str]:
     """The models that are files, of those that may evolve."""
     choices = next((param.choices for param in space.params if param.name == "model"), ())
     return {str(choice): found for choice in choices if (found := _identify(str(choice))) != choice}
+
+
+def _name(argument: str) -> str:
+    """An argument of a program as it is; of a file, its name, since it may lie elsewhere."""
+    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _identify(name: str) -> str:

@@ -12,20 +12,23 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from evolve.config import ConfigError, EvolveConfig, read_settings, resolve_config
+from evolve.config import USUAL, ConfigError, EvolveConfig, read_settings, resolve_config
 from evolve.fitness import Fitness
 from evolve.hyps import part, read_hyp, settle
 from evolve.paths import TrainingPaths
 from evolve.plugins import AS_OPTIONS
+from evolve.programs import SETTINGS, program_of, settings_of
 from search_spaces import Hyp, dump_hyp, load_hyp
 from studies import write_atomically
 from trainer import TrainOptions
+from trainer.command import Program
 
 RUNS, NAME = Path("runs") / "train", "exp"
 MAY_CHANGE = ("device", "threads", "cache", "plots")
 """What may be asked for differently when a training goes on."""
 
-_TYPES = {**get_type_hints(TrainOptions), "trainer": str, "fitness": str, "seeds": int}
+_PROGRAM = {name: kind for name, kind in get_type_hints(EvolveConfig).items() if name in (*SETTINGS, "command")}
+_TYPES = {**get_type_hints(TrainOptions), **_PROGRAM, "trainer": str, "fitness": str, "seeds": int}
 del _TYPES["fitness_weights"]  # they follow from `fitness`
 _CONFIG = {field.name for field in dataclasses.fields(EvolveConfig)} - {"runs"}
 
@@ -34,7 +37,8 @@ _CONFIG = {field.name for field in dataclasses.fields(EvolveConfig)} - {"runs"}
 class Order:
     """One hyp, to be trained once for each of `seeds` seeds from `options.seed` on.
 
-    `folder` is where, exactly; None takes the next free `name` in `runs`. `resume` goes on with what is there.
+    `folder` is where, exactly; None takes the next free `name` in `runs`. `resume` goes on with what is there. A
+    trainer that is a `program` was asked for with `settings`.
     """
 
     options: TrainOptions
@@ -49,6 +53,8 @@ class Order:
     timeout_s: int | None = None
     tensorboard: bool = False
     bucket: str | None = None
+    program: Program | None = None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def all_seeds(self) -> range:
@@ -61,8 +67,9 @@ class Order:
     def write(self, paths: TrainingPaths) -> None:
         """Leave what `take_order` needs to go on in this folder. Raises OSError."""
         given = {name: value for name, value in vars(self.options).items() if name != "fitness_weights"}
-        given |= {"trainer": self.trainer, "fitness": str(self.fitness), "seeds": self.seeds}
-        header = "# What this training was asked for. `evolve train --resume` goes on with it.\n"
+        given |= {"trainer": self.trainer, "fitness": str(self.fitness), "seeds": self.seeds, **self.settings}
+        goes_on = "" if self.program else " `evolve train --resume` goes on with it."
+        header = f"# What this training was asked for.{goes_on}\n"
         write_atomically(paths.hyp, dump_hyp(self.hyp))
         write_atomically(paths.config, header + yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
 
@@ -96,6 +103,8 @@ def take_order(flags: Mapping[str, Any]) -> Order:
         timeout_s=config.trial_timeout,
         tensorboard=bool(flags.get("tensorboard")),
         bucket=config.bucket,
+        program=program_of(config),
+        settings=settings_of(config),
     )
 
 
@@ -158,6 +167,8 @@ def _resumed(folder: Path, flags: Mapping[str, Any]) -> Order:
     kept = read_settings(paths.config, _TYPES)
     hyp = load_hyp(paths.hyp)
     trainer, fitness = kept.pop("trainer", EvolveConfig.trainer), kept.pop("fitness", EvolveConfig.fitness)
+    if trainer in USUAL:
+        raise ConfigError(f"{folder} was trained by a program ({trainer}), which cannot go on: start a new training")
     seeds = kept.pop("seeds", 1)
     told = {**vars(TrainOptions(**kept)), "trainer": trainer, "fitness": fitness, "seeds": seeds, "hyp": hyp}
     asked = _asked(flags, trainer)

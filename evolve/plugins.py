@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evolve.config import ConfigError, did_you_mean
+from evolve.config import USUAL, ConfigError, did_you_mean
 
 PLUGINS: dict[str, dict[str, str]] = {
     "trainer": {"detection": "trainer.detection.trainer:DetectionTrainer"},
@@ -26,4 +26,5 @@ def resolve(kind: str, name: str) -> str:
     module, colon, attribute = name.partition(":")
     if colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return name
-    raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, table)}; one of your own is given as module:attr")
+    known = [*table, *USUAL] if kind == "trainer" else table
+    raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, known)}; one of your own is given as module:attr")

@@ -12,10 +12,11 @@ from typing import Any
 from optuna import Study
 
 import evolve
-from evolve.config import EvolveConfig
+from evolve.config import USUAL, EvolveConfig, usual_of
 from evolve.hyps import option_hyps
 from evolve.journal import Row, epoch_row, json_line
 from evolve.paths import RunPaths, from_here
+from evolve.programs import SETTINGS
 from evolve.tables import name_dead
 from evolve.watcher import Watcher
 from search_spaces import Space
@@ -174,10 +175,12 @@ def provenance(
 
     An option that is one of the `hyps` stands among these.
     """
-    names = ("data", "model", "epochs", "imgsz", "batch", "optimizer", "schedule", "device", "trainer", "seed")
+    of_ours = () if config.trainer in USUAL else ("optimizer", "schedule")
+    names = ("data", "model", "epochs", "imgsz", "batch", *of_ours, "device", "trainer", "seed")
     several = config.objective != EvolveConfig.objective
+    told = {name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER)) if name not in hyps}
     return {
-        **{name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER)) if name not in hyps},
+        **{name: value for name, value in told.items() if value},
         "search": f"{config.sampler}, {config.pruner}",
         **({"goals": config.objective} if several else {"maximised": config.fitness}),
         **({"not evolved": name_dead(pinned)} if pinned else {}),
@@ -189,16 +192,15 @@ def provenance(
 def train_command(config: EvolveConfig, hyp_file: Path, hyps: Collection[str]) -> list[str]:
     """The command that trains once with a hyp file as the study's trials did; an option that is a hyp stands there."""
     always = ("data", "model", "epochs", "imgsz", "batch")
-    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness", *LATER)
+    if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness", *LATER, *SETTINGS)
     command = ["evolve", "train", "--hyp", from_here(hyp_file)]
     for name in (*always, *_unusual(config, if_unusual)):
-        if name in hyps:
-            continue
         value, flag = getattr(config, name), f"--{name.replace('_', '-')}"
-        command += [flag] if value is True else [flag, from_here(str(value))]
-    return command
+        if name not in hyps and value != "":
+            command += [flag] if value is True else [flag, from_here(str(value))]
+    return [*command, "--", *config.command] if config.command else command
 
 
 def _unusual(config: EvolveConfig, names: Iterable[str]) -> list[str]:
-    usual = EvolveConfig()
+    usual = EvolveConfig(**{**usual_of(config.trainer), "trainer": EvolveConfig.trainer})
     return [name for name in names if getattr(config, name) != getattr(usual, name)]

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 from evolve.bucket import Bucket, Uploads, open_bucket
 from evolve.config import EvolveConfig, did_you_mean
@@ -20,9 +21,11 @@ from evolve.lock import sole_use
 from evolve.order import Order, check_folder, claim_folder
 from evolve.paths import TrainingPaths, from_here
 from evolve.plugins import resolve
+from evolve.programs import check_needed, program_of
 from evolve.tables import name_dead
 from search_spaces import SpaceError, available_spaces, load_space
 from trainer import EpochMetrics, TrainerError, TrainJob
+from trainer.command import CommandTrainer
 from trainer.process import ProcessTrainer
 
 UNNOTICED_S = 2.0  # nobody asks what is going on before that
@@ -35,10 +38,12 @@ def check_understood(names: Iterable[str], known: frozenset[str] | None, trainer
             raise SpaceError(f"the trainer {trainer} does not understand {name!r}{did_you_mean(name, sorted(known))}")
 
 
-def process_trainer(config: EvolveConfig, log: Path) -> ProcessTrainer:
-    """The trainer that was asked for, in a process of its own that starts at the first question. Raises ConfigError."""
-    spec = resolve("trainer", config.trainer)
-    return ProcessTrainer(spec, threads=config.threads, log=log, timeout_s=config.trial_timeout)
+def process_trainer(config: EvolveConfig, log: Path) -> ProcessTrainer | CommandTrainer:
+    """The trainer that was asked for, whose trainings run in processes of their own. Raises ConfigError, DataError."""
+    how: dict[str, Any] = {"threads": config.threads, "timeout_s": config.trial_timeout}
+    if (program := program_of(config)) is not None:
+        return CommandTrainer(program, **how)
+    return ProcessTrainer(resolve("trainer", config.trainer), log=log, **how)
 
 
 def train_and_tell(order: Order) -> Iterator[str]:
@@ -49,15 +54,20 @@ def train_and_tell(order: Order) -> Iterator[str]:
     if order.tensorboard:
         check_tensorboard()
     bucket = open_bucket(order.bucket) if order.bucket else None
-    spec = resolve("trainer", order.trainer)
+    how: dict[str, Any] = {"threads": order.options.threads, "timeout_s": order.timeout_s}
+    spec = resolve("trainer", order.trainer) if order.program is None else ""
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         paths = TrainingPaths(claim_folder(order))
         stack.enter_context(sole_use(paths))
         check_folder(order, paths)
-        trainer = ProcessTrainer(spec, threads=order.options.threads, log=paths.worker_log, timeout_s=order.timeout_s)
+        if order.program is None:
+            trainer: ProcessTrainer | CommandTrainer = ProcessTrainer(spec, log=paths.worker_log, **how)
+        else:
+            trainer = CommandTrainer(order.program, **how)
         stack.enter_context(closing(trainer))
         check_understood(order.hyp, trainer.hyps, order.trainer)
+        check_needed(order.hyp, order.program, order.trainer)
         prepared = trainer.prepare(order.options)
         yield from (prepared.summary, *(f"warning: {warning}" for warning in prepared.warnings))
         yield from _note(order, prepared.dead)
@@ -80,7 +90,12 @@ class Session:
     """The trainings of one order in its run folder: one after the other, each with a journal."""
 
     def __init__(
-        self, order: Order, paths: TrainingPaths, trainer: ProcessTrainer, interrupts: Interrupts, bucket: Bucket | None
+        self,
+        order: Order,
+        paths: TrainingPaths,
+        trainer: ProcessTrainer | CommandTrainer,
+        interrupts: Interrupts,
+        bucket: Bucket | None,
     ) -> None:
         self._order = order
         self._paths = paths

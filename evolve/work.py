@@ -26,6 +26,7 @@ from evolve.opening import (
     without_effect,
 )
 from evolve.paths import RunPaths
+from evolve.programs import check_needed, program_of
 from evolve.records import Records, train_command
 from evolve.slots import slots_of
 from evolve.standing import Standing
@@ -36,6 +37,7 @@ from search_spaces import Space
 from studies import open_storage, sqlite_url, storage_errors
 from studies.study import base_seeds_of
 from trainer import Prepared
+from trainer.command import CommandTrainer
 from trainer.process import ProcessTrainer
 
 
@@ -55,7 +57,7 @@ class Work:
     records: Records
     shelf: Shelf
     watcher: Watcher
-    trainer: ProcessTrainer
+    trainer: ProcessTrainer | CommandTrainer
     prepared: Prepared
     pinned: Mapping[str, str]
     notes: Sequence[str]
@@ -86,8 +88,10 @@ def open_work(
         closing(trainer),
         storage_errors(config.storage or str(paths.database)),
     ):
-        watcher.preparing(config.data)
-        check_understood(part(space.defaults(), as_options)[1], trainer.hyps, config.trainer)
+        watcher.preparing(config.data or config.trainer)
+        hyps = part(space.defaults(), as_options)[1]
+        check_understood(hyps, trainer.hyps, config.trainer)
+        check_needed(hyps, program_of(config), config.trainer)
         options = replace(config.train_options(), save=config.checkpoint, fitness_weights=fitness.in_order)
         for variant in variants(space, options, as_options):  # at last the base's
             prepared = trainer.prepare(variant)

@@ -39,7 +39,7 @@ class ProcessTrainer:
 
     If the child dies, the job that it ran raises TrainerError and the next one gets a new child. The child leads a
     process group of its own (Ctrl-C in a terminal does not reach it), and that group, the trainer's own children
-    included, never outlives this process: see `trainer.worker.die_with_parent`. Only a program that the trainer moves
+    included, never outlives this process: see `trainer.lifeline`. Only a program that the trainer moves
     to another session or process group escapes it; such a trainer must end that program in its own `finally`.
 
     One job at a time, from one thread at a time: a new one closes one that is still open.
@@ -234,22 +234,14 @@ class _Child:
 
     def kill(self) -> None:
         """Kill the process group and reap the child; even if it has ended, since its own children may live on."""
-        # On a Mac a group of which only the unreaped leader is left answers PermissionError.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        signal_group(self.process, signal.SIGKILL)
         self.process.wait()
         for pipe in (self._questions, self._answers, self._lifeline):
             with contextlib.suppress(BrokenPipeError):  # a question that was never read is still in its buffer
                 pipe.close()
 
     def has_ended(self) -> bool:
-        """Whether the child has ended. It is not reaped here: until it is, nobody else can get its group's number."""
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13
-            return self.process.poll() is not None
-        try:
-            return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # reaped behind our back, as where SIGCHLD is ignored
-            return True
+        return has_ended(self.process)
 
     def _wait_for_end(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
@@ -273,6 +265,23 @@ class _Child:
                 raise TimeoutError
         line, _, self._unread = self._unread.partition(b"\n")
         return line
+
+
+def has_ended(leader: subprocess.Popen[bytes]) -> bool:
+    """Whether a child has ended. It is not reaped here: until it is, nobody else can get its group's number."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13
+        return leader.poll() is not None
+    try:
+        return os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # reaped behind our back, as where SIGCHLD is ignored
+        return True
+
+
+def signal_group(leader: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal all that is left of the process group that a child leads, which has not been reaped yet."""
+    # On a Mac a group of which only the unreaped leader is left answers PermissionError.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader.pid, number)
 
 
 def _environment(threads: int) -> dict[str, str]:

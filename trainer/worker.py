@@ -18,14 +18,12 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
 import importlib
 import json
 import os
 import signal
 import sys
 import textwrap
-import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -33,6 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainer.api import DataError, EpochMetrics, Trainer, TrainerError, TrainJob
+from trainer.lifeline import die_with_parent
 from trainer.messages import error_to_dict, job_from_dict, metrics_to_dict, options_from_dict
 
 CALLERS_PYTHONPATH = "TRAINER_CALLERS_PYTHONPATH"
@@ -70,30 +69,6 @@ def main() -> None:
         answers.write(json.dumps(worker.reply(question)) + "\n")
         answers.flush()
     worker.leave()
-
-
-def die_with_parent(lifeline: int) -> None:
-    """End this process and all of its process group as soon as the other end of the pipe `lifeline` is closed.
-
-    The parent alone holds that end and never writes, so it closes when the parent ends, by whatever means (and with it
-    what the parent may have forked without exec, as multiprocessing's "fork" does). Where the
-    system can do it (Linux: F_SETSIG, F_SETOWN with a group) the kernel itself sends SIGKILL, even while C code holds
-    the interpreter's lock; a thread does the same elsewhere, and where the parent was gone before we came here.
-    PR_SET_PDEATHSIG would be shorter, but it fires when the *thread* that started us ends, and spares our children.
-    """
-
-    def wait_for_the_end() -> None:
-        while os.read(lifeline, 1):
-            pass
-        os.killpg(0, signal.SIGKILL)
-
-    if os.getpgrp() != os.getpid():
-        raise SystemExit("trainer.worker must lead its own process group: it is started by trainer.ProcessTrainer")
-    if hasattr(fcntl, "F_SETSIG"):
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-    threading.Thread(target=wait_for_the_end, name="lifeline", daemon=True).start()
 
 
 def restore_pythonpath() -> None:
