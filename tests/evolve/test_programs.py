@@ -36,7 +36,7 @@ def words_of(script: str) -> list[str]:
 def train_command(world: World, study: str) -> list[str]:
     """What best/hyp.yaml says of how to train with it."""
     text = (world.folder / "runs" / study / "best" / "hyp.yaml").read_text()
-    (command,) = re.findall(r"^# command: (.*)$", text, re.MULTILINE)
+    (command,) = re.findall(r"^# command +(.*)$", text, re.MULTILINE)
     return words_of(command)
 
 
@@ -72,7 +72,7 @@ def test_the_python_example_runs_as_it_stands_and_is_as_short_as_it_says(page: W
     base, *others = [trial for trial in page.trials("parabola") if trial.state.name == "COMPLETE"]
     assert max(trial.value for trial in others) > base.value + 0.05
     assert any(trial.state.name == "PRUNED" for trial in page.trials("parabola"))
-    assert "epoch 1 of 5: at " in (page.folder / "runs/parabola/trials/00000/train.log").read_text()
+    assert all("epoch 1 of 5: at " in log.read_text() for log in page.folder.glob("runs/parabola/trials/*/train.log"))
     assert len(blocks("python")[0].splitlines()) == 15
 
 
@@ -152,7 +152,7 @@ COMMAND = ("--trainer", "command", "--space", "space.yaml", "--epochs", "2", "--
             "the fitness weighs map50_95: say with --map50-95 which column that is",
         ),
         (("--trainer", "yolov5"), "--trainer yolov5 needs --repo PATH, the folder of its train.py"),
-        (("--trainer", "yolov5", "--repo", "."), "is no check-out of yolov5: it has no train.py"),
+        (("--trainer", "yolov5", "--repo", "runs"), "is no check-out of yolov5: it has no train.py"),
         (("--trainer", "yolov5", "--repo", ".", "--metrics", "r"), "--metrics is for --trainer command"),
         (("--trainer", "comand"), "unknown trainer 'comand' (did you mean 'command'?)"),
         (("--trainer", "toy:ToyTrainer", "--map50", "AP"), "--map50 is for programs: --trainer command, yolov5"),
@@ -245,9 +245,9 @@ def test_pruned_trials_end_their_programs_at_once(world: World):
     script = (
         "def goodbye(*_):\n    open('goodbyes', 'a').write('x'); sys.exit()\n"
         "signal.signal(signal.SIGTERM, goodbye)\n"
-        "for epoch in range(1, 21): tell(epoch, epoch * lr / 20); time.sleep(0.05)\n"
+        "for epoch in range(1, 11): tell(epoch, epoch * lr / 10); time.sleep(0.1)\n"
     )
-    words = program(world, script, "--epochs", "20", "--generations", "15", "--pruner", "median")
+    words = program(world, script, "--epochs", "10", "--generations", "15", "--sampler", "random")
     assert world.evolve(*words).exit_code == 0
     pruned = [trial for trial in world.trials("mine") if trial.state.name == "PRUNED"]
     assert pruned

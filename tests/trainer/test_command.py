@@ -40,18 +40,7 @@ class TestCommandTrainer(TrainerContract):
     @pytest.fixture
     def trainer(self, monkeypatch: pytest.MonkeyPatch) -> CommandTrainer:
         monkeypatch.setenv("PYTHONPATH", IMPORTABLE)
-        options = (
-            "--hyp",
-            "{hyp}",
-            "--data",
-            "{data}",
-            "--epochs",
-            "{epochs}",
-            "--batch",
-            "{batch}",
-            "--seed",
-            "{seed}",
-        )
+        options = (f"--{name}={{{name}}}" for name in ("hyp", "data", "epochs", "batch", "seed"))
         command = (sys.executable, "-m", "trainer", "--trainer", "toy:ToyTrainer", *options)
         return CommandTrainer(Program(command, hyps=frozenset(DEFAULTS)), threads=1)
 
@@ -350,8 +339,8 @@ def test_a_file_that_was_there_before_is_no_result_of_this_training(begin: Calla
 
 PARENT_AND_CHILD = """
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-open(sys.argv[2] + "/child", "w").write(f"{child.pid}\\n")
-open(sys.argv[2] + "/program", "w").write(f"{os.getpid()}\\n")
+open(sys.argv[2] + "/pid-of-child", "w").write(f"{child.pid}\\n")
+open(sys.argv[2] + "/pid-of-program", "w").write(f"{os.getpid()}\\n")
 tell(1)
 """
 
@@ -363,7 +352,7 @@ def family(begin: Callable[..., Any], job: TrainJob) -> Callable[..., Any]:
     def family(then: str = "time.sleep(600)", **how: Any) -> tuple[Any, list[int]]:
         epochs = begin(PARENT_AND_CHILD + then, "{hyp}", str(job.workdir), **how)
         next(epochs)
-        return epochs, [pid_in(job.workdir / name) for name in ("program", "child")]
+        return epochs, [pid_in(job.workdir / f"pid-of-{name}") for name in ("program", "child")]
 
     return family
 
@@ -372,7 +361,7 @@ def test_closing_ends_the_program_and_its_children(family: Callable[..., Any]):
     epochs, pids = family()
     assert all(map(lives, pids))
     epochs.close()
-    assert not any(map(lives, pids))
+    assert wait_for(lambda: not any(map(lives, pids)))
 
 
 def test_a_program_can_say_goodbye(begin: Callable[..., Any], job: TrainJob):
@@ -391,20 +380,20 @@ def test_a_program_that_heeds_no_sigterm_is_killed(family: Callable[..., Any], m
     epochs, pids = family("signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(2); time.sleep(600)")
     next(epochs)
     epochs.close()
-    assert not any(map(lives, pids))
+    assert wait_for(lambda: not any(map(lives, pids)))
 
 
 def test_silence_beyond_the_timeout_ends_it_with_the_end_of_its_log(family: Callable[..., Any]):
     epochs, pids = family("print('hanging'); time.sleep(600)", timeout_s=0.5)
     with pytest.raises(TrainerError, match=r"told no epoch for 0\.5 s, in epoch 2(?s:.*)    hanging"):
         next(epochs)
-    assert not any(map(lives, pids))
+    assert wait_for(lambda: not any(map(lives, pids)))
 
 
 def test_what_a_program_leaves_running_ends_with_it(family: Callable[..., Any]):
     epochs, (_, child) = family("tell(3)")
     assert [metrics.epoch for metrics in epochs] == [3]
-    assert not lives(child)
+    assert wait_for(lambda: not lives(child))
 
 
 def test_sigkill_of_the_program_costs_its_training_and_its_children_end_too(family: Callable[..., Any]):
@@ -482,7 +471,7 @@ def test_when_we_are_killed_no_orphan_trains_on(tmp_path: Path, killed: str):
     )
     with we:
         leader = int(we.stdout.readline())
-        pids = [leader, *(pid_in(tmp_path / name) for name in ("program", "child"))]
+        pids = [leader, *(pid_in(tmp_path / f"pid-of-{name}") for name in ("program", "child"))]
         assert all(map(lives, pids)), shlex.join(program)
         order = {"us": [we.pid], "us, then the leader": [we.pid, leader], "the leader, then us": [leader, we.pid]}
         os.kill(we.pid, signal.SIGSTOP)  # so that it cannot see the leader's death first

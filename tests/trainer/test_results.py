@@ -73,11 +73,8 @@ def test_losses_and_costs_are_kept_as_far_as_they_are_numbers():
 
 # Files
 
-V5_NAMES = (
-    "epoch",
-    "train/box_loss",
-    *(f"metrics/{name}" for name in ("precision", "recall", "mAP_0.5", "mAP_0.5:0.95")),
-)
+SCORES = ("metrics/precision", "metrics/recall", "metrics/mAP_0.5", "metrics/mAP_0.5:0.95")
+V5_NAMES = ("epoch", "train/box_loss", *SCORES)
 V5_ROWS = [(0, 0.11345, 0.0125, 0.12222, 0.10123, 0.050001), (1, 0.10345, 0.2125, 0.22222, 0.20123, 0.10001)]
 V5 = "".join(
     [",".join(f"{name:>20}" for name in V5_NAMES) + "\n"]
@@ -129,7 +126,7 @@ def test_of_a_file_that_grows_nothing_is_told_that_will_not_be_so(size: int):
     ("text", "columns", "message"),
     [
         (V5, {"map50": "mAP50"}, "results has no column 'mAP50'; it has epoch, train/box_loss, metrics/precision"),
-        (V7, {"map50": "99"}, "line 1 of results has 15 columns, and map50 was to be in column 99"),
+        (V7, {"map50": "99"}, "line 1 of results has 12 columns, and map50 was to be in column 99"),
         ("map50,x\n0.1\n,\n", {"map50": "x"}, "line 2 of results has 1 columns, and map50 was to be in column 2"),
         ('{"map50": 1}\nTraceback\n', {}, "line 2 of results is no JSON object: Traceback"),
         ("map50\nbad\n", {}, "map50 is bad in epoch 1; it has to lie between 0 and 1"),
