@@ -6,13 +6,13 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import takewhile
 
-from optuna import Study, Trial
+from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from evolve.budget import Budget, Stop
 from evolve.outcomes import stale_of, tell
@@ -22,7 +22,6 @@ from studies import (
     StudyError,
     abandon,
     best_front_of,
-    finished,
     generation_of,
     make_durable,
     storage_errors,
@@ -118,19 +117,19 @@ def until_over(work: Work, run: str = "") -> Callable[[], Stop | None]:
             return said
         best = next(iter(best_front_of(study, work.space)), None) if config.target is not None else None
         stale = stale_of(study) if config.patience is not None else 0
-        in_a_row, why = failures_here(study)
+        in_a_row, why = failures_here(trials := trials_of(study))
         standing = Standing(
-            complete=finished(study), best=best, stale=stale, failures_in_a_row=in_a_row, last_failure=why
+            complete=sum(map(counts, trials)), best=best, stale=stale, failures_in_a_row=in_a_row, last_failure=why
         )
         return budget.stop(standing)
 
     return stop
 
 
-def failures_here(study: Study) -> tuple[int, str]:
+def failures_here(trials: Sequence[FrozenTrial]) -> tuple[int, str]:
     """How many of the last trials of this process failed in a row, and what the last of them failed with."""
     me = this_worker()
-    own = [trial for trial in trials_of(study) if counts(trial) and trial.user_attrs.get(WORKER) == me]
+    own = [trial for trial in trials if counts(trial) and trial.user_attrs.get(WORKER) == me]
     failed = list(takewhile(lambda trial: trial.state == TrialState.FAIL, reversed(own)))
     return len(failed), failed[0].user_attrs.get(FAILURE, "") if failed else ""
 

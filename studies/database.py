@@ -35,6 +35,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from studies.patience import Patience
+from studies.reading import READS, read_trials
 
 BUSY_TIMEOUT_S = 60  # how long to wait for another process that writes to the same SQLite file
 CONNECT_TIMEOUT_S = 10  # how long to wait for a database server to answer
@@ -103,9 +104,9 @@ def open_database(url: str, shown: str, *, read_only: bool, patient: bool) -> RD
         return _connect(RDBStorage, url, {})
     arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
     if read_only and "uri" not in parsed.query:
-        return _connect(RDBStorage, _read_only_url(Path(parsed.database)), arguments, skip_table_creation=True)
+        return _connect(FileStorage, _read_only_url(Path(parsed.database)), arguments, skip_table_creation=True)
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    storage = _connect(RDBStorage, url, arguments)
+    storage = _connect(FileStorage, url, arguments)
     event.listen(storage.engine, "connect", _configure_sqlite)
     event.listen(storage.engine, "begin", _begin_immediate)
     storage.engine.dispose()  # the connections so far were made without these
@@ -137,6 +138,12 @@ def _patient(method: Callable[Concatenate[Any, P], Result]) -> Callable[Concaten
         return patience(lambda: method(self, *args, **kwargs))
 
     return call
+
+
+class FileStorage(RDBStorage):
+    """Optuna's storage in an SQLite file."""
+
+    _get_trials = read_trials
 
 
 class ServerStorage(RDBStorage):
@@ -179,7 +186,7 @@ class ServerStorage(RDBStorage):
     get_trial_param = _patient(RDBStorage.get_trial_param)
     get_trial_user_attrs = _patient(RDBStorage.get_trial_user_attrs)
     get_trial_system_attrs = _patient(RDBStorage.get_trial_system_attrs)
-    _get_trials = _patient(RDBStorage._get_trials)
+    _get_trials = _patient(read_trials)
     _get_best_trial_id = _patient(RDBStorage._get_best_trial_id)
     record_heartbeat = _patient(RDBStorage.record_heartbeat)
     _get_stale_trial_ids = _patient(RDBStorage._get_stale_trial_ids)
@@ -303,9 +310,9 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    """Begin with the write lock, so that reading a trial's state and changing it are one step.
+    """Begin with the write lock, so that reading a trial's state and changing it are one step; else read what is there.
 
     Optuna locks rows for that (SELECT ... FOR UPDATE), which SQLite has not: two workers could pop the same queued
     trial. The recipe is SQLAlchemy's ("Serializable isolation / Savepoints / Transactional DDL").
     """
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(READS) else "BEGIN IMMEDIATE")

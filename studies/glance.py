@@ -6,17 +6,17 @@ Optuna makes an object of every row. Ten thousand trials have half a million, an
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 from optuna import Study
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import select
 
 from studies.lease import BEAT
+from studies.reading import NOTE, PARAM, REPORT, TRIAL, VALUE, Rows, by_trial, here, reading, report_of, value_of
 from studies.study import BASE, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER, trials_of
 
 NOTED = (BASE, BEAT, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER)  # the user attributes that are read
@@ -33,47 +33,27 @@ def glance(study: Study) -> list[FrozenTrial]:
 
 
 def _read(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
-    from optuna.storages._rdb import models
-    from sqlalchemy import select
-
-    trial = models.TrialModel.__table__.c
-    attribute = models.TrialUserAttributeModel.__table__.c
-    reached = models.TrialValueModel.__table__.c
-    param = models.TrialParamModel.__table__.c
-    report = models.TrialIntermediateValueModel.__table__.c
-    own, complete, running = (
-        trial.study_id == study_id,
-        trial.state == TrialState.COMPLETE,
-        trial.state == TrialState.RUNNING,
-    )
-    with storage.engine.connect() as connection:
-
-        def rows(of: Any, *columns: Any, where: Any) -> Any:
-            joined = select(of.trial_id, *columns).join_from(of.trial_id.table, trial.trial_id.table)
-            return connection.execute(joined.where(own, where))
-
-        times = trial.datetime_start, trial.datetime_complete
+    own = TRIAL.study_id == study_id
+    complete, running = (TRIAL.state == state for state in (TrialState.COMPLETE, TrialState.RUNNING))
+    with reading(storage) as connection:
+        rows = Rows(connection, own)
+        times = TRIAL.datetime_start, TRIAL.datetime_complete
         found = connection.execute(
-            select(trial.trial_id, trial.number, trial.state, *times).where(own).order_by(trial.number)
+            select(TRIAL.trial_id, TRIAL.number, TRIAL.state, *times).where(own).order_by(TRIAL.number)
         ).all()
-        noted = _by_trial(rows(attribute, attribute.key, attribute.value_json, where=attribute.key.in_(NOTED)), _json())
-        values = _by_trial(
-            rows(reached, reached.objective, reached.value, reached.value_type, where=complete),
-            models.TrialValueModel.stored_repr_to_value,
-        )
-        params = _by_trial(rows(param, param.param_name, param.param_value, where=complete), lambda value: value)
-        reports = _by_trial(
-            rows(report, report.step, report.intermediate_value, report.intermediate_value_type, where=running),
-            models.TrialIntermediateValueModel.stored_repr_to_intermediate_value,
-        )
+        noted = by_trial(rows(NOTE, NOTE.key, NOTE.value_json, where=NOTE.key.in_(NOTED)), _json())
+        values = by_trial(rows(VALUE, VALUE.objective, VALUE.value, VALUE.value_type, where=complete), value_of)
+        params = by_trial(rows(PARAM, PARAM.param_name, PARAM.param_value, where=complete), lambda value: value)
+        reported = REPORT.step, REPORT.intermediate_value, REPORT.intermediate_value_type
+        reports = by_trial(rows(REPORT, *reported, where=running), report_of)
     return [
         FrozenTrial(
             number=number,
             state=state,
             value=None,
             values=[value for _, value in sorted(values[trial_id].items())] if trial_id in values else None,
-            datetime_start=_here(start),
-            datetime_complete=_here(end),
+            datetime_start=here(start),
+            datetime_complete=here(end),
             params=params.get(trial_id, {}),
             distributions={},
             user_attrs=noted.get(trial_id, {}),
@@ -85,19 +65,6 @@ def _read(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
     ]
 
 
-def _by_trial(rows: Iterable[Any], value_of: Callable[..., Any]) -> Mapping[int, dict[Any, Any]]:
-    """Of rows of a trial's id, a key and what is stored for it: a mapping for each trial."""
-    found: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
-    for trial_id, key, *stored in rows:
-        found[trial_id][key] = value_of(*stored)
-    return found
-
-
 def _json() -> Callable[[str], Any]:
     """Reads JSON, of which most is the same: there are few workers and fewer numbers of epochs."""
     return lru_cache(maxsize=None)(json.loads)
-
-
-def _here(utc: datetime | None) -> datetime | None:
-    """A moment as Optuna gives it: in the time zone of this machine, without saying so."""
-    return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)

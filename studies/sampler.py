@@ -38,6 +38,7 @@ from studies.study import (
     is_base,
     is_lost,
     trials_of,
+    trials_when_asked,
 )
 
 MOST = 500  # of the fittest trials, and of the latest, are what an operator sees of a long study
@@ -128,7 +129,7 @@ class GeneticSampler(BaseSampler):
         if memory is None or not memory.serves(study, genome):
             memory = self._memory = _Memory(study, genome)
         generation, names = generation_of(study, trial), genome.space.names
-        population = memory.population(trials_of(study), trial.number)
+        population = memory.population(trials_when_asked(study), trial.number)
         for attempt in range(TRIES):
             child = self._child(population, memory.space, np.random.default_rng([self._seed, generation, attempt]))
             genes = {name: child.hyp[name] for name in names}

@@ -211,7 +211,7 @@ def generation_of(study: Study, trial: Trial | FrozenTrial) -> int:
     """The trial's place in the study as if no trial had ever been lost, from 0."""
     if (counted := _asked.get(study)) is not None and counted[0] == trial.number:
         return counted[1]
-    return generations([*trials_of(study)[: trial.number], _frozen(trial)])[-1]
+    return _generation_in(trials_of(study), _frozen(trial))
 
 
 def ask_within(study: Study, generations: int) -> Trial | None:
@@ -222,14 +222,15 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     out one by one, decide. What is queued comes first, in the order of generations, so that a hyp that was lost is the
     next to be trained. Optuna's own `ask` knows neither an end nor this order.
     """
-    if (trial := ask_queued(study, generations)) is not None:
+    trial, trials = _ask_queued(study, generations)
+    if trial is not None:
         return trial
-    trials = trials_of(study)
     if sum(not (is_lost(trial) or is_known(trial) or is_surplus(trial)) for trial in trials) >= generations:
         return None
     trial_id = study._storage.create_new_trial(study._study_id)
-    created = study._storage.get_trial(trial_id)
-    if (generation := generation_of(study, created)) < generations:
+    trials = study._thread_local.cached_all_trials = trials_of(study)  # a sampler has no need to read them again
+    created = next(trial for trial in reversed(trials) if trial._trial_id == trial_id)
+    if (generation := _generation_in(trials, created)) < generations:
         return _claimed(study, trial_id, created.number, generation)
     _set_aside(study, trial_id)
     return None
@@ -237,14 +238,12 @@ def ask_within(study: Study, generations: int) -> Trial | None:
 
 def ask_queued(study: Study, generations: int | None = None) -> Trial | None:
     """The next trial of the queue, of so many generations, claimed by this process; None if there is none."""
-    while waiting := _queued(trials := trials_of(study), generations):
-        for trial in waiting:
-            if not _take(study, trial):
-                continue  # others were quicker
-            if not _is_second_retry(trials, trial):
-                return _claimed(study, trial._trial_id, trial.number, generation_of(study, trial))
-            _set_aside(study, trial._trial_id)
-    return None
+    return _ask_queued(study, generations)[0]
+
+
+def trials_when_asked(study: Study) -> list[FrozenTrial]:
+    """All trials as they were when this thread was given the trial that it asked for last, or as they are now."""
+    return study._get_trials(deepcopy=False, use_cache=True)
 
 
 def claim(trial: Trial) -> None:
@@ -290,12 +289,29 @@ def requeue_lost(
     return [trial.number for trial in orphans]
 
 
+def _ask_queued(study: Study, most: int | None) -> tuple[Trial | None, list[FrozenTrial]]:
+    """The next trial of the queue; if there is none, all trials as they are."""
+    while waiting := _queued(trials := trials_of(study), most):
+        for trial in waiting:
+            if not _take(study, trial):
+                continue  # others were quicker
+            if not _is_second_retry(trials, trial):
+                study._thread_local.cached_all_trials = None
+                return _claimed(study, trial._trial_id, trial.number, generation_of(study, trial)), trials
+            _set_aside(study, trial._trial_id)
+    return None, trials
+
+
 def _queued(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial]:
     """The waiting trials of the first `most` generations (None: of all), in the order of these."""
     found = generations(trials)
     waiting = (trial for trial in trials if trial.state == TrialState.WAITING)
     within = (trial for trial in waiting if most is None or found[trial.number] < most)
     return sorted(within, key=lambda trial: found[trial.number])
+
+
+def _generation_in(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
+    return generations([*trials[: trial.number], trial])[-1]
 
 
 def _is_second_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
@@ -321,7 +337,6 @@ def _take(study: Study, trial: FrozenTrial) -> bool:
 def _claimed(study: Study, trial_id: int, number: int, generation: int) -> Trial:
     _asked[study] = number, generation
     study._storage.set_trial_user_attr(trial_id, WORKER, this_worker())  # before the sampler has a second to think
-    study._thread_local.cached_all_trials = None
     return Trial(study, trial_id)
 
 

@@ -42,10 +42,11 @@ def height(hyp: Hyp) -> float:
     return math.exp(-3 * abs(float(hyp["x"]) - 0.3) - abs(float(hyp["y"]) - 0.8))
 
 
-def write_space(folder: Path, seconds: float) -> Path:
-    """A space file whose trials take so long."""
+def write_space(folder: Path, seconds: float, hyps: int = 2) -> Path:
+    """A space file whose trials take so long; of more than two hyps the others do nothing."""
     path = folder / f"sleep-{seconds:g}s.yaml"
-    path.write_text(SPACE.format(seconds=seconds))
+    idle = "".join(f"idle{number}: {{low: 0.0, high: 1.0, default: 0.5}}\n" for number in range(2, hyps))
+    path.write_text(SPACE.format(seconds=seconds) + idle)
     return path
 
 

@@ -81,14 +81,14 @@ class Found:
     statements: float
 
 
-def measure(url: str, workers: int, trial_s: float, rounds: int, folder: Path) -> Found:
+def measure(url: str, workers: int, trial_s: float, rounds: int, hyps: int, folder: Path) -> Found:
     """Run a study of `rounds` trials a worker."""
     config = EvolveConfig(
         data="nothing",
         trainer=f"{Sleeper.__module__}:{Sleeper.__name__}",
         study=NAME,
         storage=url,
-        space=str(write_space(folder, trial_s)),
+        space=str(write_space(folder, trial_s, hyps)),
         runs=str(folder / "runs"),
         jobs=0,
         race=0,
@@ -171,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--storages", default=",".join(WORKERS), help="default: %(default)s")
     parser.add_argument("--workers", help="how many, with commas between (default: 1 to 64, with SQLite 2 to 16)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of a trial (default: %(default)s)")
+    parser.add_argument("--hyps", type=int, default=28, help="that evolve (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=8, help="trials a worker (default: %(default)s)")
     return parser
 
@@ -187,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         counts = [int(word) for word in arguments.workers.split(",")] if arguments.workers else WORKERS[storage]
         with postgres() if storage == "postgresql" else contextlib.nullcontext() as server:
             for workers in counts:
-                rows.append(row_of(storage, server, workers, arguments.seconds, arguments.rounds))
+                rows.append(row_of(storage, server, workers, arguments.seconds, arguments.rounds, arguments.hyps))
                 sys.stderr.write(f"{rows[-1]}\n")
     print_now(table(HEAD, rows))
 
@@ -195,11 +196,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 HEAD = ("storage", "workers", "trials", "efficiency", "between ms", "report ms", "SQL ms", "statements", "load")
 
 
-def row_of(storage: str, server: Any, workers: int, trial_s: float, rounds: int) -> tuple[object, ...]:
+def row_of(storage: str, server: Any, workers: int, trial_s: float, rounds: int, hyps: int) -> tuple[object, ...]:
     with TemporaryDirectory(prefix="evolve-benchmark-") as name:
         folder = Path(name)
         url = sqlite_url(folder / "study.db") if server is None else server.new_database()
-        found = measure(url, workers, trial_s, rounds, folder)
+        found = measure(url, workers, trial_s, rounds, hyps, folder)
     times = (round(1000 * seconds) for seconds in (found.between_s, found.report_s, found.sql_s))
     load = round(os.getloadavg()[0], 1)
     return (storage, workers, found.trials, round(found.efficiency, 3), *times, round(found.statements), str(load))
