@@ -20,6 +20,7 @@ from evolve.slots import Slot, slots_of
 from studies.worker import Worker, is_alive, this_worker
 
 ANSWER_S = 30.0  # for a cluster to answer
+LEAST = 2  # processes of a joblib pool: the task of a pool of one would run in the process that asks for it
 
 Opened = tuple[Mapping[str, Any], Callable[[], None]]  # the settings of a backend, and what kills its workers
 Backend = AbstractContextManager[Opened]
@@ -35,6 +36,10 @@ class Cluster:
     slots: Sequence[Slot]
     settings: Mapping[str, Any]
     kill: Callable[[], None]
+
+    @property
+    def processes(self) -> int:
+        return max(LEAST, len(self.slots))
 
 
 @contextmanager
@@ -107,6 +112,7 @@ def open_dask(address: str | None, jobs: int) -> Iterator[Opened]:
 
 @contextmanager
 def open_ray(address: str | None, jobs: int) -> Iterator[Opened]:
+    jobs = max(LEAST, jobs)
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it would hide the GPUs that --device names
     import ray
     from ray.util.joblib import register_ray
@@ -123,7 +129,7 @@ def open_ray(address: str | None, jobs: int) -> Iterator[Opened]:
     try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         if (cpus := int(resources.get("CPU", 0))) < jobs:
-            raise ConfigError(f"the Ray cluster at --address {address} has {cpus} CPUs, too few for {jobs} workers")
+            raise ConfigError(f"the Ray cluster at --address {address} has {cpus} CPUs, and {jobs} are needed")
         register_ray()  # type: ignore[no-untyped-call]
         yield {}, ray.shutdown
     finally:

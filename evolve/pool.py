@@ -150,7 +150,7 @@ class Pool:
 
         try:
             with parallel_config(**self._cluster.settings):
-                Parallel(n_jobs=len(self._orders), batch_size=1, pre_dispatch="all")(
+                Parallel(n_jobs=self._cluster.processes, batch_size=1, pre_dispatch="all")(
                     delayed(serve)(orders) for orders in self._orders
                 )
         except Exception as error:

@@ -51,6 +51,12 @@ def test_workers_share_the_generations_and_the_best_is_on_disk(faulty: World):
     assert seeds == list(range(12))
 
 
+def test_a_single_worker_has_a_process_of_its_own_too(world: World):
+    assert world.run("--jobs", "1", "--per-device", "1").exit_code == 0
+    (worker,) = {trial.user_attrs["worker"]["pid"] for trial in trained(world).values()}
+    assert worker != os.getpid()
+
+
 def test_no_hyp_is_trained_twice_by_two_workers(world: World):
     assert world.run(*JOBS, "--generations", "16", "--base-seeds", "1").exit_code == 0
     hyps = Counter(tuple(sorted(trial.params.items())) for trial in trained(world).values())
