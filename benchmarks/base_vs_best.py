@@ -23,7 +23,7 @@ from benchmarks.stored import read_stored
 from evolve.config import EvolveConfig, read_config
 from evolve.paths import RunPaths
 from search_spaces import load_hyp
-from studies.study import SEED
+from studies.trials import SEED
 
 METRICS = ("map50_95", "map50")
 

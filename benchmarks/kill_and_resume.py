@@ -38,7 +38,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.report import header, print_now, table
 from benchmarks.small_study import SmallStudy, add_settings, runs_folder, settings_of, wait_for
 from benchmarks.stored import StoredStudy, best_trainings, first_difference
-from studies.study import WORKER, counts
+from studies.trials import WORKER, counts
 
 TARGETS = ("parent", "worker", "both")
 HYP_MAY_BE = ("best", "one behind", "none yet")

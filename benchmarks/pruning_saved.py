@@ -15,7 +15,7 @@ from benchmarks.report import header, print_now, table
 from benchmarks.stored import StoredStudy, best_trainings, mean_value, read_stored
 from evolve.config import EvolveConfig, read_config
 from evolve.paths import RunPaths
-from studies.study import EPOCHS, is_base
+from studies.trials import EPOCHS, is_base
 
 BY_STATE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

@@ -21,7 +21,7 @@ from evolve.config import read_config
 from evolve.paths import RunPaths
 from search_spaces import Hyp
 from studies import open_storage, trials_of
-from studies.study import BASE, SEED, counts, generations
+from studies.trials import BASE, SEED, counts, generations
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from evolve.paths import RunPaths
 from search_spaces import Space
 from studies import best_front_of, storage_errors, trials_of
 from studies.racing import current_races
-from studies.study import is_known, is_lost, is_surplus
+from studies.trials import is_known, is_lost, is_surplus
 
 
 def clean(

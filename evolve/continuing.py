@@ -13,7 +13,7 @@ from optuna import Trial
 from evolve.journal import Row, read_rows
 from evolve.paths import RunPaths
 from studies import trials_of
-from studies.study import lost_before
+from studies.trials import lost_before
 
 
 @dataclass(frozen=True)

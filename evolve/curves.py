@@ -21,7 +21,8 @@ from evolve.paths import RunPaths
 from evolve.replay import Curve
 from search_spaces import Space
 from studies import trials_of
-from studies.study import BASE, Direction, counts, hyp_of
+from studies.study import Direction
+from studies.trials import BASE, counts, hyp_of
 
 MOST_SHOWN = 3
 MOST_BYTES = 2**30  # of a table

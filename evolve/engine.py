@@ -30,7 +30,8 @@ from evolve.worker import PAUSE_S, run_trials
 from studies import BestHyp, trials_of, write_atomically
 from studies.calls import Call, call
 from studies.lease import Listener
-from studies.study import counts, requeue_lost
+from studies.study import requeue_lost
+from studies.trials import counts
 from trainer.process import quote_end_of
 
 

@@ -23,7 +23,7 @@ from evolve.standing import NoResult
 from search_spaces import Hyp
 from studies import storage_errors, trials_of
 from studies.persistence import NOT_CONFIRMED, facts_of, lines_of, whole_hyp
-from studies.study import hyp_of
+from studies.trials import hyp_of
 
 
 @dataclass(frozen=True)

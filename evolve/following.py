@@ -12,7 +12,7 @@ from evolve.standing import Standing
 from evolve.work import Work
 from studies import best_front_of, trials_of
 from studies.noise import note_noise
-from studies.study import WORKER, counts
+from studies.trials import WORKER, counts
 from studies.worker import this_worker
 
 

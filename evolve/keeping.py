@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from evolve.paths import RunPaths
 from studies import BestHyp, trials_of
 from studies.noise import is_measured, value_of
-from studies.study import counts, is_lost, lost_before
+from studies.trials import counts, is_lost, lost_before
 
 
 class Shelf:

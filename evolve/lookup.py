@@ -17,7 +17,8 @@ from search_spaces import Hyp, Space
 from studies import BestHyp, StudyError, best_front_of, open_storage, sqlite_url, storage_errors
 from studies.decision import Decision
 from studies.racing import latest_decision
-from studies.study import BASE, CONFIG, IDENTITY
+from studies.study import CONFIG, IDENTITY
+from studies.trials import BASE
 
 
 @dataclass(frozen=True)

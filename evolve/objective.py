@@ -21,7 +21,7 @@ from evolve.records import Records
 from evolve.standing import Outcome
 from evolve.watcher import Watcher
 from search_spaces import Hyp
-from studies.study import EPOCHS, RESUMED
+from studies.trials import EPOCHS, RESUMED
 from trainer import EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
 
 logger = logging.getLogger(__name__)

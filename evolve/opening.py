@@ -19,7 +19,8 @@ from evolve.hyps import read_hyp
 from evolve.paths import RunPaths
 from search_spaces import Space, SpaceError, load_space
 from studies import StudyError, build_pruner, build_sampler, open_storage, open_study, sqlite_url
-from studies.study import IDENTITY, base_seeds_of
+from studies.study import IDENTITY
+from studies.trials import base_seeds_of
 from trainer import Prepared
 
 

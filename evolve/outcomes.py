@@ -14,7 +14,7 @@ from evolve.tables import show_value
 from search_spaces import Space
 from studies import BestHyp, best_front_of, noise_floor, trials_of
 from studies.noise import by_hyp, value_of
-from studies.study import (
+from studies.trials import (
     COSTS,
     EPOCHS,
     FAILURE,

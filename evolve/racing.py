@@ -38,7 +38,8 @@ from studies.racing import (
     queue_heats,
     runs_of,
 )
-from studies.study import ask_queued, is_base
+from studies.study import ask_queued
+from studies.trials import is_base
 
 TEST = "test"
 SHARE = 10  # a race may cost a tenth of the study's generations, each counted as a full training

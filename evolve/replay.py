@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 
 from search_spaces import Hyp, Space
 from studies import suggest
-from studies.study import BASE, LOST, RETRY_OF, Direction
+from studies.study import Direction
+from studies.trials import BASE, LOST, RETRY_OF
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from evolve.config import ConfigError
 from evolve.curves import Recording
 from evolve.replay import Curve, Replay, replay
 from studies import PRUNERS, build_pruner, build_sampler
-from studies.study import BASE
+from studies.trials import BASE
 
 UNUSUAL = ("nop", "wilcoxon")  # "none" by another name; one that is made for pairs and needs scipy
 

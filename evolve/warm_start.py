@@ -28,7 +28,8 @@ from search_spaces import Hyp, Space, SpaceError, Value
 from studies import distribution, open_storage, storage_errors, trials_of
 from studies.earlier import Earlier, read_earlier
 from studies.noise import has_fitness
-from studies.study import COSTS, EPOCHS, IDENTITY, KNOWN, METRICS, SEED, SOURCE, differences, goals_of, hyp_of, is_known
+from studies.study import IDENTITY, differences, goals_of
+from studies.trials import COSTS, EPOCHS, KNOWN, METRICS, SEED, SOURCE, hyp_of, is_known
 
 BEST_OF_EACH = 5  # hyps of a source that are trained again where its results do not count
 SEARCHED = ("space", "seed", NOT_EVOLVED)  # of an identity: what concerns which hyps are tried, not how one is measured

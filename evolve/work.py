@@ -35,7 +35,7 @@ from evolve.warm_start import Source, offer_of, take_over
 from evolve.watcher import Ended, Watcher
 from search_spaces import Space
 from studies import open_storage, sqlite_url, storage_errors
-from studies.study import base_seeds_of
+from studies.trials import base_seeds_of
 from trainer import Prepared
 from trainer.command import CommandTrainer
 from trainer.process import ProcessTrainer

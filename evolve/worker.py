@@ -30,7 +30,8 @@ from studies import (
 )
 from studies.calls import heard
 from studies.lease import Listener, Pulse
-from studies.study import FAILURE, SEED, WORKER, ask_within, counts, requeue_lost
+from studies.study import ask_within, requeue_lost
+from studies.trials import FAILURE, SEED, WORKER, counts
 from studies.worker import this_worker
 
 logger = logging.getLogger(__name__)

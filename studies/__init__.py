@@ -13,10 +13,12 @@ from studies.persistence import (
     save_front,
     write_atomically,
 )
-from studies.pruner import PRUNERS, AshaPruner, EvolvePruner, build_pruner
-from studies.sampler import SAMPLERS, GeneticSampler, build_sampler, distribution, suggest
+from studies.pruner import AshaPruner, EvolvePruner
+from studies.sampler import GeneticSampler, distribution, suggest
+from studies.stock import PRUNERS, SAMPLERS, build_pruner, build_sampler
 from studies.storage import make_durable, open_storage, sqlite_url, storage_errors
-from studies.study import abandon, claim, finished, generation_of, open_study, requeue_lost, trials_of
+from studies.study import abandon, claim, open_study, requeue_lost
+from studies.trials import finished, generation_of, trials_of
 
 __all__ = [
     "PRUNERS",

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from studies.lease import BEAT
 from studies.reading import NOTE, PARAM, REPORT, TRIAL, VALUE, Rows, by_trial, here, reading, report_of, value_of
-from studies.study import BASE, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER, trials_of
+from studies.trials import BASE, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER, trials_of
 
 NOTED = (BASE, BEAT, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER)  # the user attributes that are read
 

@@ -20,7 +20,8 @@ from optuna.trial import TrialState
 from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import round_significant
 from studies.noise import NoiseFloor, by_hyp, has_fitness, noise_floor, value_of
-from studies.study import BASE, goals_of, hyp_of, is_lost, trials_of
+from studies.study import goals_of
+from studies.trials import BASE, hyp_of, is_lost, trials_of
 
 LEAST_TRIALS = 25  # that have completed, before importances are reckoned
 LEAST_GOOD = 5  # of them in the good part: PED-ANOVA compares densities, and fewer make none

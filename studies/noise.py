@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from studies.study import KNOWN, NOISE, hyp_of, trials_of
+from studies.study import NOISE
+from studies.trials import KNOWN, hyp_of, trials_of
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import NSGAIISampler
 from optuna.trial import FrozenTrial
 
-from studies.study import BASE, generation_of, generations, hyp_of, is_known, trials_of
+from studies.trials import BASE, generation_of, generations, hyp_of, is_known, trials_of
 
 POPULATION, LARGE_POPULATION = 20, 50
 LONG = 500  # trials, from which on rounds are of the large population: Optuna's default

@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
 from studies.front import front_of
 from studies.noise import by_hyp
-from studies.study import (
+from studies.study import goals_of
+from studies.trials import (
     COSTS,
     EPOCHS,
     METRICS,
@@ -29,7 +30,6 @@ from studies.study import (
     SEED,
     counts,
     generations,
-    goals_of,
     hyp_of,
     is_base,
     trials_of,
@@ -194,8 +194,8 @@ def costs_told(study: Study) -> tuple[str, ...]:
     return COST_NAMES if len(study.directions) > 1 else ()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file's content such that whoever reads finds the old or the new text, even after a power cut.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace the file's content such that whoever reads finds the old or the new one, even after a power cut.
 
     The folder is made if there is none. Raises OSError (disk full, read-only), and then the old file is as it was and
     nothing else is left.
@@ -204,8 +204,8 @@ def write_atomically(path: Path, text: str) -> None:
     _remove_stale(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

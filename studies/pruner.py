@@ -1,24 +1,19 @@
-"""When a trial is hopeless: our own rule, asynchronous successive halving, and Optuna's pruners by name."""
+"""When a trial is hopeless: our own rule, and asynchronous successive halving."""
 
 from __future__ import annotations
 
 import math
 import statistics
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 
-from optuna import Study, pruners
-from optuna.exceptions import ExperimentalWarning
+from optuna import Study
 from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces.space import did_you_mean
-from studies.errors import StudyError
-from studies.study import is_base, trials_of
+from studies.trials import is_base, trials_of
 
 FIRST_RUNG = 0.1  # of the epochs: what is seen before says little about the end
 
@@ -54,7 +49,10 @@ class EvolvePruner(BasePruner):
     are none, their values may be those of a divergence. Values are means over the last twentieth of the epochs. Ties
     stay. What is at 0 where most rivals are above it is stopped at once, from the third trial on.
 
-    Never stopped: the base, as its trainings measure the noise.
+    Never stopped: the base, as its trainings measure the noise; in a study that is not ours that is trial 0.
+
+    Serves any single-objective Optuna study whose trials report at steps from 1 to `epochs`, or from 0: step 0 then
+    counts as the first epoch.
     """
 
     epochs: int
@@ -76,7 +74,10 @@ class EvolvePruner(BasePruner):
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         epoch = trial.last_step
-        if epoch is None or not self.first_epoch <= epoch < self.epochs or is_base(trial):
+        if epoch is None or is_base(trial):
+            return False
+        done = epoch + (0 in trial.intermediate_values)
+        if not self.first_epoch <= done < self.epochs:
             return False
         trials = trials_of(study)
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
@@ -88,7 +89,7 @@ class EvolvePruner(BasePruner):
         if sum(rival.state.is_finished() for rival in rivals) < self.startup:
             return False
         own += self._noise(trials, epoch)
-        room = max(2, self.share_at(epoch) * (len(rivals) + 1))
+        room = max(2, self.share_at(done) * (len(rivals) + 1))
         if sum(value > own for value in at_epoch.values()) < room and not math.isnan(own):
             return False
         complete = [rival for rival in rivals if rival.state == TrialState.COMPLETE and rival.number in at_epoch]
@@ -96,10 +97,16 @@ class EvolvePruner(BasePruner):
         return not any(own >= at_epoch[rival.number] for rival in elite)
 
     def _value(self, trial: FrozenTrial, epoch: int) -> float:
-        """The mean of the last reports up to that epoch, none of them from within the warm-up; NaN without any."""
+        """The mean of the reports of the last epochs up to that one, none from within the warm-up; NaN without any.
+
+        Of a trial that reports more seldom it is the last report.
+        """
         values = trial.intermediate_values
-        steps = (step for step in range(epoch, math.ceil(self.warmup_epochs) - 1, -1) if step in values)
-        last = [values[step] for step in islice(steps, max(1, round(self.epochs / 20)))]
+        first = math.ceil(self.warmup_epochs)
+        since = max(first, epoch - max(1, round(self.epochs / 20)) + 1)
+        last = [values[step] for step in range(epoch, since - 1, -1) if step in values]
+        if not last and (earlier := [step for step in values if first <= step <= epoch]):
+            last = [values[max(earlier)]]
         return sum(last) / len(last) if last else math.nan
 
     def _noise(self, trials: Sequence[FrozenTrial], epoch: int) -> float:
@@ -183,58 +190,6 @@ def rungs(epochs: int, warmup_epochs: float = 0, eta: int = 2) -> tuple[int, ...
         found.append(rung)
         rung *= eta
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class Sparing(BasePruner):
-    """Another pruner that spares the base and whatever has reached the last epoch."""
-
-    pruner: BasePruner
-    epochs: int
-
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        last = trial.last_step
-        return last is not None and last < self.epochs and not is_base(trial) and self.pruner.prune(study, trial)
-
-
-def build_pruner(name: str, *, epochs: int, warmup_epochs: float = 0) -> BasePruner:
-    """The pruner of that name, with arguments that suit trainings of so many epochs.
-
-    "evolve" is the one to use, "asha" the plain rule of rungs, "none" (or "nop") lets every trial end; the others are
-    Optuna's, which spare here what ours spare. "threshold" stops what has found nothing after half of the epochs: a
-    fitness below 0.001. "wilcoxon" tests a curve's epochs against those of the best trial's curve, as if they were
-    independent; it needs scipy. Raises StudyError for an unknown name, and where scipy is missing.
-    """
-    if name not in PRUNERS:
-        raise StudyError(f"unknown pruner {name!r}{did_you_mean(name, PRUNERS)}; known: {', '.join(PRUNERS)}")
-    if name == "evolve":
-        return EvolvePruner(epochs, warmup_epochs)
-    if name == "asha":
-        return AshaPruner(epochs, warmup_epochs)
-    if name in ("none", "nop"):
-        return pruners.NopPruner()
-    if name == "wilcoxon" and find_spec("scipy") is None:
-        raise StudyError("pruner 'wilcoxon' needs a package that is not installed: pip install scipy")
-    first = min(rungs(epochs, warmup_epochs)[:1], default=epochs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return Sparing(_STOCK[name](first, epochs), epochs)
-
-
-def _median(first: int, _epochs: int) -> BasePruner:
-    return pruners.MedianPruner(n_startup_trials=10, n_warmup_steps=first)
-
-
-_STOCK: Mapping[str, Callable[[int, int], BasePruner]] = {  # of the first epoch that may prune, and all epochs
-    "median": _median,
-    "percentile": lambda first, _: pruners.PercentilePruner(25.0, n_startup_trials=10, n_warmup_steps=first),
-    "patient": lambda first, epochs: pruners.PatientPruner(_median(first, epochs), patience=math.ceil(epochs / 10)),
-    "sha": lambda first, _: pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2),
-    "hyperband": lambda first, epochs: pruners.HyperbandPruner(first, max_resource=epochs, reduction_factor=3),
-    "wilcoxon": lambda first, _: pruners.WilcoxonPruner(n_startup_steps=max(first, 2)),
-    "threshold": lambda first, epochs: pruners.ThresholdPruner(lower=1e-3, n_warmup_steps=max(first, epochs // 2)),
-}
-PRUNERS = ("evolve", "asha", "none", "nop", *_STOCK)
 
 
 def _competes(other: FrozenTrial, trial: FrozenTrial) -> bool:

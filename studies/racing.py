@@ -25,12 +25,12 @@ from studies.noise import by_hyp, noise_floor, value_of
 from studies.persistence import BestHyp, Score, whole_hyp
 from studies.race import Entrant, Heat, Race, Round, Rounds, Run, due_heats, first_seed
 from studies.scores import smoothed_scores
-from studies.study import (
+from studies.study import IDENTITY, open_study
+from studies.trials import (
     BASE,
     ENTRANT,
     EPOCHS,
     FINAL,
-    IDENTITY,
     METRICS,
     RETRY_OF,
     ROUND,
@@ -41,7 +41,6 @@ from studies.study import (
     hyp_of,
     is_base,
     is_lost,
-    open_study,
     trials_of,
 )
 from studies.verdict import judge

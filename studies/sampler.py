@@ -1,33 +1,29 @@
-"""Who proposes the next hyp: the genetic sampler, Optuna's own by name, and how a trial is asked for its hyp."""
+"""Who proposes the next hyp: the genetic sampler, and how a trial is asked for its hyp."""
 
 from __future__ import annotations
 
 import heapq
 import math
 import statistics
-import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from optuna import Study, Trial, samplers
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
 from optuna.search_space import intersection_search_space
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Param, Space, Value
-from search_spaces.space import did_you_mean
+from search_spaces.space import did_you_mean, round_significant
 from studies.errors import StudyError
 from studies.genetics import TRIES, Child, Operator, Population, Scored, SpaceExhausted, Tried, normalised, yolo
 from studies.modern import modern
-from studies.nsga import BaseFirstNSGAII
-from studies.study import (
+from studies.trials import (
     BASE,
     DRAWN,
     OPERATOR,
@@ -41,6 +37,7 @@ from studies.study import (
     trials_when_asked,
 )
 
+NARROW = 0.01  # of a float's magnitude: in a narrower range, places are numbered
 MOST = 500  # of the fittest trials, and of the latest, are what an operator sees of a long study
 
 
@@ -116,7 +113,7 @@ class GeneticSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         self._raise_error_if_multi_objective(study)
-        sampler = samplers.RandomSampler(_seed_of(self._seed, study, trial, param_name))
+        sampler = samplers.RandomSampler(seed_of_draw(self._seed, study, trial, param_name))
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
@@ -208,109 +205,7 @@ class _Memory:
         return Population(_fittest_and_latest(tally.scored), tally.hopeless[-MOST:], tally.running, tally.taken, base)
 
 
-@dataclass(frozen=True)
-class _Stock:
-    """One of Optuna's samplers: how it is made from a seed, and the packages that it needs beside Optuna."""
-
-    make: Callable[[int], BaseSampler]
-    needs: tuple[str, ...] = ()
-    counts: bool = False  # its draws in the storage: they are one sequence, of one seed
-    one_goal: bool = False  # it cannot pursue several
-
-
-_STOCK = {
-    "tpe": _Stock(lambda seed: samplers.TPESampler(seed=seed)),
-    "cmaes": _Stock(
-        lambda seed: samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False), ("cmaes",), one_goal=True
-    ),
-    "gp": _Stock(lambda seed: samplers.GPSampler(seed=seed, warn_independent_sampling=False), ("scipy", "torch")),
-    "qmc": _Stock(
-        lambda seed: samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False), ("scipy",), True
-    ),
-    "nsgaii": _Stock(lambda seed: BaseFirstNSGAII(seed=seed)),
-    "random": _Stock(lambda seed: samplers.RandomSampler(seed=seed)),
-}
-
-
-class StockSampler(BaseSampler):
-    """One of Optuna's own samplers, such that a study can be resumed, and that a hyp file has the digits of the hyp.
-
-    Optuna's keep their generator in memory: in a resumed study they would repeat their first draws. Here every draw has
-    a sampler of its own, seeded by the seed, the trial's generation and the param, and so depends on nothing but these
-    and the trials so far ("cmaes": their numbers too; "qmc": how much was ever drawn). Values are rounded as the space
-    rounds them.
-    """
-
-    def __init__(self, stock: _Stock, space: Space, seed: int) -> None:
-        self._stock = stock
-        self._seed = seed
-        self._params = {param.name: param for param in space.params}
-        self._sampler = self._made(seed)
-
-    def __str__(self) -> str:
-        return str(self._sampler)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        drawn = self._drawing(study, trial, "").sample_relative(study, trial, search_space)
-        return {name: self._rounded(name, value) for name, value in drawn.items()}
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        sampler = self._drawing(study, trial, param_name)
-        return self._rounded(param_name, sampler.sample_independent(study, trial, param_name, param_distribution))
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._sampler.before_trial(study, trial)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        self._sampler.after_trial(study, trial, state, values)
-
-    def _drawing(self, study: Study, trial: FrozenTrial, name: str) -> BaseSampler:
-        return self._sampler if self._stock.counts else self._made(_seed_of(self._seed, study, trial, name))
-
-    def _made(self, seed: int) -> BaseSampler:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return self._stock.make(seed)
-
-    def _rounded(self, name: str, value: Any) -> Any:
-        return self._params[name].round_value(value) if name in self._params else value
-
-
-_GENETIC = {"genetic": "modern", **{name: name for name in OPERATORS}}
-SAMPLERS = (*_GENETIC, *_STOCK)
-SAMPLERS_FOR_GOALS = tuple(name for name, stock in _STOCK.items() if not stock.one_goal)
-
-
-def build_sampler(name: str, space: Space, *, seed: int, goals: int = 1) -> BaseSampler:
-    """The sampler of that name: "genetic" (that is "modern"), "normalised", "yolo", or one of Optuna's own.
-
-    With several goals "genetic" is "nsgaii", as only some of Optuna's can pursue them. Raises StudyError: unknown name,
-    missing package, a sampler that pursues one goal only.
-    """
-    if goals > 1:
-        name = "nsgaii" if name == "genetic" else name
-        if name in SAMPLERS and name not in SAMPLERS_FOR_GOALS:
-            known = ", ".join(SAMPLERS_FOR_GOALS)
-            raise StudyError(f"sampler {name!r} pursues one goal only; for several: {known}")
-    if name in _GENETIC:
-        return GeneticSampler(space, seed=seed, operator=_GENETIC[name])
-    if name not in _STOCK:
-        known = ", ".join(SAMPLERS)
-        raise StudyError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)}; known: {known}")
-    stock = _STOCK[name]
-    if missing := [package for package in stock.needs if find_spec(package) is None]:
-        raise StudyError(f"sampler {name!r} needs a package that is not installed: pip install {' '.join(missing)}")
-    return StockSampler(stock, space, seed)
-
-
-def _seed_of(seed: int, study: Study, trial: FrozenTrial, name: str) -> int:
+def seed_of_draw(seed: int, study: Study, trial: FrozenTrial, name: str) -> int:
     """The seed of one draw of one trial: another one for each param, in whatever order they are asked for."""
     entropy = [seed, generation_of(study, trial), zlib.crc32(name.encode())]
     return int(np.random.SeedSequence(entropy).generate_state(1)[0])
@@ -321,7 +216,7 @@ class _Genome:
     """How the operators see hyps: their space, and the way in and out.
 
     `codes` holds Optuna's distributions where the space was made from these: choices (which may be None, or True beside
-    1) and the values of a stepped float are then numbered from 0.
+    1) and the values of a stepped float are then numbered from 0, and a narrow float is a share of its range.
     """
 
     space: Space
@@ -359,10 +254,12 @@ def _at_low(name: str, found: BaseDistribution) -> Param:
             return Param(name, default=0, choices=tuple(range(len(found.choices))))
         case IntDistribution():
             return Param(name, default=found.low, low=found.low, high=found.high, log=found.log, step=found.step)
-        case FloatDistribution(step=None):
-            return Param(name, default=found.low, low=found.low, high=found.high, log=found.log)
         case FloatDistribution(step=float() as step):
             return Param(name, default=0, low=0, high=round((found.high - found.low) / step), step=1)
+        case FloatDistribution() if _is_narrow(found):
+            return Param(name, default=0, low=0, high=1)
+        case FloatDistribution():
+            return Param(name, default=found.low, low=found.low, high=found.high, log=found.log)
     raise TypeError(f"{name}: Optuna has a new kind of distribution, {found}")
 
 
@@ -374,6 +271,8 @@ def _to_code(found: BaseDistribution, value: Any) -> Value:
             return int(inner)
         case FloatDistribution(step=float() as step):
             return round((inner - found.low) / step)
+        case FloatDistribution() if _is_narrow(found):
+            return round_significant((inner - found.low) / (found.high - found.low))
     return inner
 
 
@@ -381,7 +280,14 @@ def _from_code(found: BaseDistribution, code: Any) -> Any:
     match found:
         case FloatDistribution(step=float() as step):
             return min(found.low + code * step, found.high)
+        case FloatDistribution() if _is_narrow(found):
+            return min(found.low + code * (found.high - found.low), found.high)
     return found.to_external_repr(code)
+
+
+def _is_narrow(found: FloatDistribution) -> bool:
+    """Whether the few digits to which our values are rounded would not tell its values apart: 2000.0 to 2001.0."""
+    return found.high - found.low < NARROW * max(abs(found.low), abs(found.high))
 
 
 def _fittest_and_latest(scored: list[Scored]) -> list[Scored]:

@@ -8,7 +8,7 @@ from optuna import Study
 
 from search_spaces import Space
 from studies.noise import by_hyp, noise_floor, value_of
-from studies.study import trials_of
+from studies.trials import trials_of
 
 
 def smoothed_scores(study: Study, space: Space) -> dict[int, float]:

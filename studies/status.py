@@ -23,7 +23,8 @@ from studies.noise import by_hyp, noise_floor
 from studies.persistence import Score
 from studies.race import cost, due_heats
 from studies.racing import race_of, races_of, runs_of
-from studies.study import EPOCHS, FAILURE, IDENTITY, WORKER, counts, goals_of, is_base, is_known, is_lost, is_surplus
+from studies.study import IDENTITY, goals_of
+from studies.trials import EPOCHS, FAILURE, WORKER, counts, is_base, is_known, is_lost, is_surplus
 from studies.verdict import Verdict, judge
 from studies.worker import Worker, is_alive, this_worker
 

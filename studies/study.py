@@ -1,11 +1,9 @@
-"""A study's life: created or resumed as the same study, its lost trials queued again, its generations counted.
+"""A study's life: created or resumed as the same study, its trials given out, the lost ones queued again.
 
 A trial is *lost* when the process that worked on it ended before it did. Its state becomes FAIL, its user attribute
 "lost" says why, and its hyp is queued again as a new trial, its *retry*. A retry takes over the *generation* of the
 trial that it retries, and whatever draws random numbers draws them by generation, not by trial number. So a study that
 was killed and resumed equals one that never stopped.
-
-Here and elsewhere trials are read with deepcopy=False: `study.trials` copies all of them, every time.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from contextlib import suppress
 from datetime import datetime
 from importlib import metadata
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import optuna
 from optuna import Study, Trial
@@ -34,38 +31,37 @@ from search_spaces import Hyp, Space, Value
 from studies.errors import StudyError
 from studies.lease import Listener
 from studies.storage import open_storage, storage_errors
+from studies.trials import (
+    BASE,
+    ENTRANT,
+    FAILURE,
+    LOST,
+    OPERATOR,
+    PARENTS,
+    RETRY_OF,
+    ROUND,
+    SEED,
+    SOURCE,
+    STEP,
+    SURPLUS,
+    WORKER,
+    generation_in,
+    generation_of,
+    generations,
+    hyp_of,
+    is_known,
+    is_lost,
+    is_surplus,
+    lost_before,
+    remember_generation,
+    trials_of,
+)
 from studies.worker import is_alive, this_worker
 
 logger = logging.getLogger(__name__)
 
 Direction = Literal["maximize", "minimize"]
 ONE_GOAL: Mapping[str, Direction] = {"fitness": "maximize"}
-
-# user attributes of a trial
-PARENTS = "parents"  # list of trial numbers
-OPERATOR = "operator"  # name of what made the hyp
-STEP = "step"  # hyp name -> how far it moved
-WORKER = "worker"  # {host, pid, started}
-SEED = "seed"  # of its training
-METRICS = "metrics"  # of its last epoch: precision, recall, map50, map50_95
-COSTS = "costs"  # of its last epoch, where the trainer tells any: latency_ms, params
-FINAL = "final"  # metrics and fitness on a second split, after the last epoch
-EPOCHS = "epochs"  # how many it ran
-FAILURE = "failure"  # one line
-LOST = "lost"  # why; the trial does not count, its hyp was queued again
-RETRY_OF = "retry_of"  # number of the lost trial
-RESUMED = "resumed"  # of a retry: the epoch of the lost trial that it went on after
-BASE = "base"  # True where the base is trained, under whatever seed (and of a study: the hyp that it starts from)
-KNOWN = (
-    "known"  # where the result was taken over from, in words: nothing was trained here, and the trial counts nowhere
-)
-SOURCE = "source"  # where the queued hyp was taken from, in words
-SURPLUS = "surplus"  # True: another trial has its generation; nothing was trained, and it counts nowhere
-ENTRANT = "entrant"  # of a race's heat: number of the trial whose hyp it is, or "base"
-ROUND = "round"  # of a race's heat
-
-# system attribute of a trial
-DRAWN = "fixed_params"  # the params that it will have: Optuna's own name, for what is queued
 
 # user attributes of a study
 IDENTITY = "identity"  # what must be the same for its trials to be comparable; written last, once all else is set up
@@ -78,8 +74,6 @@ INHERITED = (BASE, SOURCE, PARENTS, OPERATOR, STEP, SEED, ENTRANT, ROUND)  # by 
 DIED = "the process that trained it ended"  # why a trial was lost that nobody has given up
 RETRIES = 3  # of a hyp whose trial was lost; then it is the hyp that its process does not survive
 GRACE_S = 60  # how old a trial without a worker must be to count as lost while others may work on the study
-_asked: WeakKeyDictionary[Study, tuple[int, int]] = WeakKeyDictionary()
-"""Number and generation of the trial that was asked for last: counting it anew reads the whole study."""
 
 SETUP_WAIT_S = 5  # how long another process may take to set up a study that it has just created
 SHOWN_DIFFERENCES = 6
@@ -126,11 +120,6 @@ def open_study(
     return study
 
 
-def trials_of(study: Study) -> list[FrozenTrial]:
-    """All trials by number, not copied: only to be read. A study that a pruner has filtered shows all of them, too."""
-    return study._storage.get_all_trials(study._study_id, deepcopy=False)
-
-
 def goals_of(study: Study) -> dict[str, Direction]:
     """The names of a trial's values, in order, and whether more or less of each is better."""
     count = len(study.directions)
@@ -140,78 +129,6 @@ def goals_of(study: Study) -> dict[str, Direction]:
         StudyDirection.MINIMIZE: "minimize",
     }
     return dict(zip(names, (better[direction] for direction in study.directions), strict=True))
-
-
-def hyp_of(trial: FrozenTrial) -> dict[str, Value]:
-    """The params that the trial has or, while it waits or has not been asked for all of them, will have."""
-    return {**trial.system_attrs.get(DRAWN, {}), **trial.params}
-
-
-def counts(trial: FrozenTrial) -> bool:
-    """Whether the trial has finished here (COMPLETE, PRUNED or FAIL) and was not lost."""
-    return trial.state.is_finished() and not (is_lost(trial) or is_known(trial) or is_surplus(trial))
-
-
-def is_lost(trial: FrozenTrial) -> bool:
-    """Whether its process ended before it did; the hyp lives on in its retry."""
-    return trial.state == TrialState.FAIL and LOST in trial.user_attrs
-
-
-def lost_before(trials: Sequence[FrozenTrial], trial: Trial | FrozenTrial) -> list[FrozenTrial]:
-    """The lost trials that had the hyp and the generation of this one before it, the latest first."""
-    found: list[FrozenTrial] = []
-    before = trial.user_attrs.get(RETRY_OF)
-    while before is not None:
-        found.append(trials[before])
-        before = trials[before].user_attrs.get(RETRY_OF)
-    return found
-
-
-def is_known(trial: FrozenTrial) -> bool:
-    """Whether its result was taken over from an earlier study."""
-    return KNOWN in trial.user_attrs
-
-
-def is_surplus(trial: FrozenTrial) -> bool:
-    """Whether another trial is the one of its generation: two workers asked at once for the last, or for a retry."""
-    return SURPLUS in trial.user_attrs
-
-
-def finished(study: Study) -> int:
-    """How many trials count towards the study's total."""
-    return sum(map(counts, trials_of(study)))
-
-
-def is_base(trial: FrozenTrial) -> bool:
-    return trial.number == 0 or bool(trial.user_attrs.get(BASE))
-
-
-def base_seeds_of(study: Study) -> int:
-    """How many trials the study began with that train its base, each under another seed."""
-    return sum(is_base(trial) and RETRY_OF not in trial.user_attrs for trial in trials_of(study))
-
-
-def generations(trials: Sequence[FrozenTrial]) -> list[int]:
-    """The generation of each trial; `trials` are all of a study from number 0 on.
-
-    A trial's generation is its number minus the number of retries, known and surplus trials before it; a retry has that
-    of the trial it retries. So every generation is had by one trial that was trained here and is not lost, and what
-    happens later changes none. (A known trial has that of the next one to be trained, which says nothing.)
-    """
-    found: list[int] = []
-    aside = 0
-    for trial in trials:
-        retried = trial.user_attrs.get(RETRY_OF)
-        found.append(trial.number - aside if retried is None else found[retried])
-        aside += retried is not None or is_known(trial) or is_surplus(trial)
-    return found
-
-
-def generation_of(study: Study, trial: Trial | FrozenTrial) -> int:
-    """The trial's place in the study as if no trial had ever been lost, from 0."""
-    if (counted := _asked.get(study)) is not None and counted[0] == trial.number:
-        return counted[1]
-    return _generation_in(trials_of(study), _frozen(trial))
 
 
 def ask_within(study: Study, generations: int) -> Trial | None:
@@ -230,7 +147,7 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     trial_id = study._storage.create_new_trial(study._study_id)
     trials = study._thread_local.cached_all_trials = trials_of(study)  # a sampler has no need to read them again
     created = next(trial for trial in reversed(trials) if trial._trial_id == trial_id)
-    if (generation := _generation_in(trials, created)) < generations:
+    if (generation := generation_in(trials, created)) < generations:
         return _claimed(study, trial_id, created.number, generation)
     _set_aside(study, trial_id)
     return None
@@ -239,11 +156,6 @@ def ask_within(study: Study, generations: int) -> Trial | None:
 def ask_queued(study: Study, generations: int | None = None) -> Trial | None:
     """The next trial of the queue, of so many generations, claimed by this process; None if there is none."""
     return _ask_queued(study, generations)[0]
-
-
-def trials_when_asked(study: Study) -> list[FrozenTrial]:
-    """All trials as they were when this thread was given the trial that it asked for last, or as they are now."""
-    return study._get_trials(deepcopy=False, use_cache=True)
 
 
 def claim(trial: Trial) -> None:
@@ -310,10 +222,6 @@ def _queued(trials: Sequence[FrozenTrial], most: int | None) -> list[FrozenTrial
     return sorted(within, key=lambda trial: found[trial.number])
 
 
-def _generation_in(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> int:
-    return generations([*trials[: trial.number], trial])[-1]
-
-
 def _is_second_retry(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
     """Whether an earlier trial retries the same: two processes have found a lost trial without a retry at once."""
     retried = trial.user_attrs.get(RETRY_OF)
@@ -335,7 +243,7 @@ def _take(study: Study, trial: FrozenTrial) -> bool:
 
 
 def _claimed(study: Study, trial_id: int, number: int, generation: int) -> Trial:
-    _asked[study] = number, generation
+    remember_generation(study, number, generation)
     study._storage.set_trial_user_attr(trial_id, WORKER, this_worker())  # before the sampler has a second to think
     return Trial(study, trial_id)
 
@@ -470,10 +378,6 @@ def _lose(study: Study, trial: FrozenTrial, reason: str) -> None:
 def _queue_again(study: Study, trial: FrozenTrial) -> None:
     kept = {key: trial.user_attrs[key] for key in INHERITED if key in trial.user_attrs}
     study.enqueue_trial(hyp_of(trial), user_attrs={**kept, RETRY_OF: trial.number})
-
-
-def _frozen(trial: Trial | FrozenTrial) -> FrozenTrial:
-    return trial._cached_frozen_trial if isinstance(trial, Trial) else trial
 
 
 def _age_s(moment: datetime | None) -> float:

@@ -16,7 +16,7 @@ from benchmarks.search.together import EPOCHS
 from benchmarks.small_study import wait_for
 from search_spaces import Param, Space
 from studies import sqlite_url, suggest
-from studies.study import BASE
+from studies.trials import BASE
 
 BOX = Space(
     "box",

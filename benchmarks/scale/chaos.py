@@ -48,7 +48,7 @@ from benchmarks.servers import postgres
 from benchmarks.small_study import SmallStudy, runs_folder, wait_for
 from search_spaces import SpaceError, load_hyp
 from studies import StudyError, open_storage, sqlite_url, trials_of
-from studies.study import RETRY_OF, counts, generations, is_lost
+from studies.trials import RETRY_OF, counts, generations, is_lost
 
 JOBS = 3
 GENERATIONS = 40

@@ -36,7 +36,7 @@ from benchmarks.search.sampler import ARMS, QUICK_SEEDS, lcbench, new_study
 from benchmarks.search.together import PAIRS, Pair, noisy_curve, regret_at
 from search_spaces import Hyp, Value
 from studies import suggest
-from studies.study import is_base, trials_of
+from studies.trials import is_base, trials_of
 
 FULL: Mapping[str, Pair] = {name: Pair(arm) for name, arm in ARMS.items()}  # Optuna's tpe has its constant liar on
 PRUNED: Mapping[str, Pair] = {name: pair for name, pair in PAIRS.items() if "+" in name}

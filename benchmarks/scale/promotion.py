@@ -42,7 +42,7 @@ from benchmarks.search.together import noisy_curve, regret_at
 from evolve.replay import Curve
 from studies import EvolvePruner, suggest
 from studies.pruner import AshaPruner, rungs
-from studies.study import is_base, trials_of
+from studies.trials import is_base, trials_of
 
 AT = (10, 30, 60)  # full trainings
 SAMPLERS = {"modern": OURS["modern"], "random": RIVALS["random"]}

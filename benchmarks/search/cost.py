@@ -29,7 +29,7 @@ from benchmarks.search.ours import OURS
 from benchmarks.search.rivals import RIVALS
 from search_spaces import Space, Value, load_space
 from studies import distribution, open_storage, sqlite_url, suggest
-from studies.study import trials_of
+from studies.trials import trials_of
 
 ARMS = {**OURS, **RIVALS}
 USUAL = ("modern", *RIVALS)

@@ -30,7 +30,7 @@ from evolve.curves import Recording, read_curves
 from evolve.replay import Curve, replay
 from evolve.training import mean_and_error
 from studies import PRUNERS, build_pruner
-from studies.pruner import Sparing
+from studies.stock import Sparing
 
 ORDERS = ("random", "near", "improving")
 TRIALS = 150

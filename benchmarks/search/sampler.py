@@ -28,7 +28,7 @@ from benchmarks.search.results import Found, Results, Run, interval, run_all
 from benchmarks.search.rivals import RIVALS, Arm
 from search_spaces import Space
 from studies import suggest
-from studies.study import BASE
+from studies.trials import BASE
 
 ARMS = {**OURS, **RIVALS}
 USUAL = ("modern", *RIVALS)

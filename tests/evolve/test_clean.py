@@ -8,7 +8,7 @@ from small_world import World, wait_for
 
 from evolve.cleaning import show_bytes
 from evolve.cli import ASKED_WRONGLY
-from studies.study import counts
+from studies.trials import counts
 
 RESUMABLE = ("--trainer", "resumable:Repeating", "--checkpoint", "--pruner", "none")
 METRICS, LOG = "metrics.jsonl", "train.log"

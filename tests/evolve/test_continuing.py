@@ -8,7 +8,7 @@ import pytest
 from small_world import World, wait_for
 
 from evolve.cli import INTERRUPTED
-from studies.study import counts, generations
+from studies.trials import counts, generations
 
 TRAINER = ("--trainer", "resumable:Repeating")
 EPOCHS = ("--epochs", "6", "--pruner", "none", "--race", "0", "--generations", "1")

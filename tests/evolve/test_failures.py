@@ -14,7 +14,7 @@ from small_world import ELSEWHERE, IMPATIENT, RUN, SPACE, World, wait_for
 
 from evolve.cli import ASKED_WRONGLY
 from search_spaces import load_hyp
-from studies.study import counts, generations, is_lost
+from studies.trials import counts, generations, is_lost
 
 INSIDE = {  # the toy's fault, and what is told of it
     "NaN": "the loss was no longer finite",

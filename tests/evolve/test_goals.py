@@ -11,7 +11,7 @@ from small_world import World, wait_for
 from evolve.config import ConfigError, EvolveConfig, read_config
 from evolve.goals import Goals, settle_goals
 from search_spaces import load_hyp
-from studies.study import generations
+from studies.trials import generations
 from trainer import EpochMetrics, TrainerError
 
 GOALS = ("--trainer", "frugal:Frugal", "--objective", "map50_95,params")

@@ -8,7 +8,7 @@ from small_world import World, children_of, interrupt, is_running, wait_for
 
 from evolve.cli import ASKED_WRONGLY, INTERRUPTED
 from search_spaces import load_hyp
-from studies.study import generations
+from studies.trials import generations
 
 
 def start_and_fall_asleep(world):

@@ -18,7 +18,7 @@ from evolve.racing import expected_race_s
 from search_spaces import load_hyp
 from studies.noise import by_hyp
 from studies.race import cost, rounds_for
-from studies.study import generations
+from studies.trials import generations
 
 SPACE = """\
 speed: {low: 0.1, high: 0.9, default: 0.3}

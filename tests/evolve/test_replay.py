@@ -7,7 +7,7 @@ from optuna.pruners import BasePruner, NopPruner
 from evolve.replay import Curve, replay
 from search_spaces import Param, Space
 from studies import build_pruner, build_sampler
-from studies.study import BASE
+from studies.trials import BASE
 
 EPOCHS = 8
 SPACE = Space("one", (Param("lr0", 0.1, 0.0, 1.0),), {}, ("lr0",))

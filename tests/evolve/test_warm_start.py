@@ -15,7 +15,7 @@ from evolve.warm_start import BEST_OF_EACH, Source, offer_of, take_over
 from search_spaces import load_hyp, load_space
 from studies import PRUNERS, build_pruner, build_sampler, open_study, trials_of
 from studies.earlier import Earlier
-from studies.study import KNOWN, SOURCE, counts, generations, hyp_of, is_base
+from studies.trials import KNOWN, SOURCE, counts, generations, hyp_of, is_base
 
 
 def lines_from(output):

@@ -10,7 +10,7 @@ from small_world import World, children_of, interrupt, is_running, wait_for
 
 from evolve.cli import INTERRUPTED
 from search_spaces import load_hyp
-from studies.study import counts, generations
+from studies.trials import counts, generations
 
 JOBS = ("--jobs", "2")
 

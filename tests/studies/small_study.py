@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from search_spaces import Hyp, Space
 from studies import build_pruner, build_sampler, claim, finished, open_study, suggest, trials_of
-from studies.study import counts, generations, hyp_of
+from studies.trials import counts, generations, hyp_of
 
 EPOCHS = 8
 

@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 
 from search_spaces import Param, Space
 from studies import best_front_of, best_of, save_front
-from studies.study import COSTS, METRICS
+from studies.trials import COSTS, METRICS
 
 NAMES = ("map50_95", "params")
 LINE = Space("line", (Param("x", 0.0, 0.0, 1.0),))

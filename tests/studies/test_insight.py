@@ -8,7 +8,7 @@ from optuna.trial import TrialState, create_trial
 from search_spaces import Param, Space
 from studies import distribution, trials_of
 from studies.insight import LEAST_TRIALS, insight_of, widened
-from studies.study import BASE, KNOWN
+from studies.trials import BASE, KNOWN
 
 SPACE = Space(
     "made-up",

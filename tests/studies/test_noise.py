@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from studies import noise_floor, trials_of
 from studies.noise import note_noise
-from studies.study import KNOWN, LOST
+from studies.trials import KNOWN, LOST
 
 ONE = {"x": FloatDistribution(0, 10)}
 

@@ -10,8 +10,8 @@ from small_study import exit_code, fitness, history, identity_of, in_process, ki
 from search_spaces import Param, Space
 from studies import StudyError, build_sampler, claim, distribution, finished, open_study, suggest, trials_of
 from studies.nsga import LARGE_POPULATION, LONG, POPULATION, BaseFirstNSGAII
-from studies.sampler import SAMPLERS_FOR_GOALS
-from studies.study import KNOWN, counts
+from studies.stock import SAMPLERS_FOR_GOALS
+from studies.trials import KNOWN, counts
 
 GOALS = {"map50_95": "maximize", "params": "minimize"}
 ROUND = "BaseFirstNSGAII:generation"

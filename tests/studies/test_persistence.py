@@ -32,7 +32,7 @@ from studies import (
     trials_of,
     write_atomically,
 )
-from studies.study import KNOWN, counts, generation_of, hyp_of
+from studies.trials import KNOWN, counts, generation_of, hyp_of
 
 LINE = Space("line", (Param("x", 0.0, 0.0, 1.0),))
 

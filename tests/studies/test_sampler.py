@@ -17,7 +17,8 @@ from search_spaces import Param, Space, dump_hyp
 from studies import SAMPLERS, GeneticSampler, StudyError, build_sampler, claim, distribution, suggest, trials_of
 from studies.genetics import Child, normalised
 from studies.sampler import OPERATORS, _Genome
-from studies.study import finished, hyp_of, is_base, requeue_lost
+from studies.study import requeue_lost
+from studies.trials import finished, hyp_of, is_base
 
 
 def study_with(sampler, direction="maximize"):

@@ -34,18 +34,8 @@ from studies import (
     suggest,
     trials_of,
 )
-from studies.study import (
-    KNOWN,
-    SURPLUS,
-    ask_within,
-    base_seeds_of,
-    counts,
-    generations,
-    hyp_of,
-    is_lost,
-    is_surplus,
-    requeue_lost,
-)
+from studies.study import ask_within, requeue_lost
+from studies.trials import KNOWN, SURPLUS, base_seeds_of, counts, generations, hyp_of, is_lost, is_surplus
 from studies.worker import is_alive, this_worker
 
 # the base
