@@ -1,23 +1,28 @@
-"""The loop and its door: `evolve run` on the command line, `evolve.evolve(EvolveConfig(...))` in a program."""
+"""The loop and its door: `evolve run` on the command line, `from evolve import evolve` in a program."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evolve.calling import evolve
     from evolve.config import EvolveConfig
-    from evolve.engine import evolve
+    from evolve.result import Result
 
 __version__: str
-__all__ = ["EvolveConfig", "__version__", "evolve"]
+__all__ = ["EvolveConfig", "Result", "__version__", "evolve"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for, so that `evolve --help` never waits for the engine."""
     if name == "evolve":
-        from evolve.engine import evolve
+        from evolve.calling import evolve
 
         return evolve
+    if name == "Result":
+        from evolve.result import Result
+
+        return Result
     if name == "EvolveConfig":
         from evolve.config import EvolveConfig
 

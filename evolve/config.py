@@ -157,6 +157,7 @@ def complete(config: EvolveConfig) -> EvolveConfig:
         command=tuple(map(_absolute, config.command)),
         repo=str(Path(config.repo).absolute()) if config.repo else None,
         from_=tuple(map(_absolute, config.from_)),
+        trainer=_absolute(config.trainer),
         runs=str(Path(config.runs).absolute()),
     )
     config = dataclasses.replace(config, study=config.study or _name_after(config.data or config.trainer))
@@ -200,10 +201,35 @@ def parse_settings(text: str, types: Mapping[str, Any], where: str) -> dict[str,
         return {}
     if not isinstance(content, dict):
         raise ConfigError(f"{where} is not a configuration: expected 'key: value' lines, got {_described(content)}")
+    return _settings(content, types, where)
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that Python's keyword arguments give, each of its type. Raises ConfigError.
+
+    They are named as fields are, a path may be a Path, and names a tuple of them.
+    """
+    content = {key_of(name): _listed(value) for name, value in given.items()}
+    return _fields(_settings(content, _TYPES, "the arguments of evolve()"))
+
+
+def _settings(content: Mapping[Any, Any], types: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key in content:
         if key not in types:
             raise ConfigError(f"unknown key {shown(key)} in {where}{did_you_mean(str(key), types)}")
     return {key: _typed(_as_text(key, value), types[key], f"{key} in {where}") for key, value in content.items()}
+
+
+def _listed(value: object) -> object:
+    """As YAML would hold it."""
+    match value:
+        case os.PathLike():
+            return os.fspath(value)
+        case Mapping():
+            return dict(value)
+        case tuple() | list():
+            return [_listed(item) for item in value]
+    return value
 
 
 def dump_config(config: EvolveConfig) -> str:

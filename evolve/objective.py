@@ -23,6 +23,7 @@ from evolve.watcher import Watcher
 from search_spaces import Hyp
 from studies.trials import EPOCHS, RESUMED
 from trainer import EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
+from trainer.function import PICKLED
 
 logger = logging.getLogger(__name__)
 
@@ -135,4 +136,5 @@ class Objective:
 
 def _reason(error: TrainerError) -> str:
     """The first line, without the trainer's name before it: that is the same in every trial."""
-    return re.sub(r"^[\w.]+:\w+: ", "", str(error).splitlines()[0]) if str(error) else type(error).__name__
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return re.sub(rf"^([\w.]+:\w+|.*?{re.escape(PICKLED)}): ", "", first)

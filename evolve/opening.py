@@ -96,6 +96,7 @@ def identity_of(
         "model": _identify(config.train_options().model),
         **({"weights": _identify(config.weights)} if config.weights else {}),
         **{name: getattr(config, name) for name in SAME},
+        "trainer": _name(config.trainer),
         **given,
         **({"command": named} if (named := [_name(argument) for argument in config.command]) else {}),
         **({"models": models} if (models := _identify_choices(space)) else {}),
@@ -171,7 +172,7 @@ def _identify_choices(space: Space) -> dict[str, str]:
 
 
 def _name(argument: str) -> str:
-    """An argument of a program as it is; of a file, its name, since it may lie elsewhere."""
+    """A trainer, or an argument of a program, as it is; of a file, its name, since it may lie elsewhere."""
     return Path(argument).name if Path(argument).is_absolute() else argument
 
 

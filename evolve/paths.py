@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.function import PICKLED
+
 
 @dataclass(frozen=True)
 class RunPaths:
@@ -53,6 +55,15 @@ class RunPaths:
         return self.root / "evolve.csv"
 
     @property
+    def space(self) -> Path:
+        """The space of a study that Python was given one for; else it lies where the configuration says."""
+        return self.root / "space.yaml"
+
+    def trainer(self, name: str) -> Path:
+        """A trainer that Python was given and that no other process could import."""
+        return self.root / f"{name}{PICKLED}"
+
+    @property
     def worker_log(self) -> Path:
         """What the training process printed."""
         return self.root / "worker.log"
@@ -68,7 +79,8 @@ class RunPaths:
         best = (self.best_hyp, self.unconfirmed, self.front_table, self.best_hyp.parent / "front" / "*.yaml")
         folders = (self.trials / "*", self.of_race("*").trials / "*")
         metrics = (folder / "metrics.jsonl" for folder in folders)
-        found = (self.config, self.table, self.database, self.race, *best, *metrics)
+        given = (self.space, self.trainer("*"))
+        found = (self.config, *given, self.table, self.database, self.race, *best, *metrics)
         return tuple(path.relative_to(self.root).as_posix() for path in found)
 
     def of_race(self, name: str) -> RunPaths:

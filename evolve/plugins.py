@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from evolve.config import USUAL, ConfigError, did_you_mean
+from trainer.function import PICKLED
 
 PLUGINS: dict[str, dict[str, str]] = {
     "trainer": {"detection": "trainer.detection.trainer:DetectionTrainer"},
@@ -19,10 +20,15 @@ AS_OPTIONS = {"detection": ("model", "imgsz")}
 
 
 def resolve(kind: str, name: str) -> str:
-    """The "module:attr" behind a name; one of these stands as it is. Imports nothing. Raises ConfigError."""
+    """The "module:attr" behind a name; one of these, or the .pkl file of a trainer, stands as it is.
+
+    Imports nothing. Raises ConfigError.
+    """
     table = PLUGINS[kind]
     if name in table:
         return table[name]
+    if kind == "trainer" and name.endswith(PICKLED):
+        return name
     module, colon, attribute = name.partition(":")
     if colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return name

@@ -88,7 +88,7 @@ def open_work(
         closing(trainer),
         storage_errors(config.storage or str(paths.database)),
     ):
-        watcher.preparing(config.data or config.trainer)
+        watcher.preparing(subject_of(config))
         hyps = part(space.defaults(), as_options)[1]
         check_understood(hyps, trainer.hyps, config.trainer)
         check_needed(hyps, program_of(config), config.trainer)
@@ -110,6 +110,12 @@ def open_work(
         notes = (*taken, *goals.tell(prepared.costs, config.sampler))
         shelf = Shelf(study, paths, config.keep)
         yield Work(config, paths, space, study, objective, records, shelf, watcher, trainer, prepared, pinned, notes)
+
+
+def subject_of(config: EvolveConfig) -> str:
+    """What a study is about: its data or, where none were named for a trainer of one's own, what it is called."""
+    named = config.data != EvolveConfig.data or config.trainer == EvolveConfig.trainer
+    return config.data if named else config.study
 
 
 def ended(work: Work, standing: Standing, reason: str, no_race: str = "") -> Ended:

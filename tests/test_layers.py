@@ -48,6 +48,7 @@ def test_imports_point_one_way(path):
         ("trainer.process", HEAVY),
         ("studies", ("torch", "torchvision", "pandas", "plotly", "sklearn")),
         ("evolve", HEAVY),
+        ("evolve.calling", HEAVY),
         ("evolve.cli", HEAVY),
         ("evolve.engine", ("torch", "torchvision", "pandas", "plotly", "sklearn")),
     ],

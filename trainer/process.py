@@ -28,7 +28,7 @@ CLOSE_TIMEOUT_S = 10.0  # for a trainer's clean-up; after it the process group i
 
 
 class ProcessTrainer:
-    """Runs the trainer that `spec` ("module:attr") names in a child process that stays alive between jobs.
+    """Runs the trainer that `spec` ("module:attr", or a .pkl file) names in a child process that lives between jobs.
 
     The child starts at the first question, so torch is loaded once a study and never in this process. Epochs are
     pulled: the child rests until the next one is asked for. What the trainer and its libraries print goes to

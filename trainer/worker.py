@@ -21,6 +21,7 @@ import faulthandler
 import importlib
 import json
 import os
+import pickle
 import signal
 import sys
 import textwrap
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainer.api import DataError, EpochMetrics, Trainer, TrainerError, TrainJob
+from trainer.function import PICKLED, FunctionTrainer, takes_a_job
 from trainer.lifeline import die_with_parent
 from trainer.messages import error_to_dict, job_from_dict, metrics_to_dict, options_from_dict
 
@@ -38,19 +40,36 @@ CALLERS_PYTHONPATH = "TRAINER_CALLERS_PYTHONPATH"
 
 
 def load_trainer(spec: str) -> Trainer:
-    """The trainer that "module:attr" names; a class or a function is called without arguments. Raises DataError."""
-    module_name, colon, attribute = spec.partition(":")
-    if not (module_name and colon and attribute):
-        raise DataError(f"trainer {spec!r} is not of the form module:attribute")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise DataError(f"trainer {spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    """The trainer that "module:attr" names, or that a .pkl file holds. Raises DataError.
+
+    It may be a function of a job (see `trainer.function`); another function, or a class, is called without arguments.
+    """
+    found = _unpickle(spec) if spec.endswith(PICKLED) else _import(spec)
+    if takes_a_job(found):
+        return FunctionTrainer(found)
     trainer: Trainer = found() if callable(found) else found
     for name in ("hyps", "prepare", "train"):
         if not hasattr(trainer, name):
             raise DataError(f"{spec!r} is no trainer: it has no {name} (see trainer/api.py)")
     return trainer
+
+
+def _import(spec: str) -> Any:
+    module_name, colon, attribute = spec.partition(":")
+    if not (module_name and colon and attribute):
+        raise DataError(f"trainer {spec!r} is not of the form module:attribute")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"trainer {spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _unpickle(spec: str) -> Any:
+    """Whoever names a file runs what is in it, as whoever names a module does."""
+    try:
+        return pickle.loads(Path(spec).read_bytes())
+    except Exception as error:  # whatever the modules raise that it needs
+        raise DataError(f"trainer {spec!r} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def main() -> None:
