@@ -43,6 +43,7 @@ PARENTS = 9
 SIGMAS = (0.03, 0.3)
 MOVED_GENES = (3.0, 13.0)
 
+ALONE = (0.25, 0.25)  # of the values of a param by itself: how often uniform, and how often as they were
 CATEGORICAL_RATE = 0.2  # a categorical gene has no small step, so it leaps more seldom than the others move
 
 
@@ -189,6 +190,15 @@ def multiply(parent: Hyp, params: Sequence[Param], rng: Generator) -> dict[str, 
 def scatter(parent: Hyp, params: Sequence[Param], rng: Generator) -> dict[str, Value]:
     """Every gene drawn uniformly from the unit interval."""
     return {param.name: param.from_unit(u) for param, u in zip(params, rng.random(len(params)), strict=True)}
+
+
+def vary_alone(scored: Sequence[Scored], param: Param, rng: Generator) -> Value:
+    """The value of one evolving param: drawn uniformly, one of the 9 fittest's, or a step of `normalised` from that."""
+    way = rng.random()
+    if way < ALONE[0]:
+        return param.from_unit(rng.random())
+    parent = param.clip(choose_parent(scored, PARENTS, rng).hyp[param.name])
+    return parent if way < sum(ALONE) else step_in_unit_cube({param.name: parent}, [param], rng)[param.name]
 
 
 def yolo_factors(gains: NDArray[np.float64], rng: Generator) -> NDArray[np.float64]:

@@ -21,7 +21,18 @@ from optuna.trial import FrozenTrial, TrialState
 from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import did_you_mean, round_significant
 from studies.errors import StudyError
-from studies.genetics import TRIES, Child, Operator, Population, Scored, SpaceExhausted, Tried, normalised, yolo
+from studies.genetics import (
+    TRIES,
+    Child,
+    Operator,
+    Population,
+    Scored,
+    SpaceExhausted,
+    Tried,
+    normalised,
+    vary_alone,
+    yolo,
+)
 from studies.modern import modern
 from studies.trials import (
     BASE,
@@ -73,7 +84,7 @@ class GeneticSampler(BaseSampler):
     defaults), then children of the base. Each trial notes "parents", "operator" and "step" as user attributes.
 
     Serves any single-objective Optuna study. Without a space it evolves the params that all COMPLETE trials have in
-    common, as Optuna's samplers do, and draws all others uniformly.
+    common together, as Optuna's samplers do, and each of the others by itself, by `vary_alone`.
     """
 
     def __init__(self, space: Space | None = None, *, seed: int = 0, operator: str | Operator = "modern") -> None:
@@ -84,9 +95,10 @@ class GeneticSampler(BaseSampler):
         self._seed = seed
         self._operator = OPERATORS[operator] if isinstance(operator, str) else operator
         self._memory: _Memory | None = None
+        self._alone: dict[str, _Memory] = {}  # of params that not all trials have
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_memory": None}  # a whole study in memory would go along
+        return {**vars(self), "_memory": None, "_alone": {}}  # a whole study in memory would go along
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._space is not None:
@@ -113,8 +125,16 @@ class GeneticSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         self._raise_error_if_multi_objective(study)
-        sampler = samplers.RandomSampler(seed_of_draw(self._seed, study, trial, param_name))
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        seed = seed_of_draw(self._seed, study, trial, param_name)
+        if self._space is None and not param_distribution.single():
+            genome = _Genome.of({param_name: param_distribution})
+            memory = self._alone.get(param_name)
+            if memory is None or not memory.serves(study, genome):
+                memory = self._alone[param_name] = _Memory(study, genome)
+            if scored := memory.population(trials_of(study), trial.number).scored:
+                value = vary_alone(scored, memory.space[param_name], np.random.default_rng(seed))
+                return genome.decoded({param_name: value})[param_name]
+        return samplers.RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
 
     def _breed(self, study: Study, trial: FrozenTrial, genome: _Genome) -> Child:
         """A child that no other trial has, not even one that another process bred at the same moment.

@@ -29,7 +29,7 @@ HYPS = {
     "momentum": {"low": 0.0, "high": 0.95, "default": 0.5},
     "weight_decay": 0.0,
 }
-SHORT = {"epochs": 3, "generations": 4, "quiet": True}
+SHORT = {"epochs": 3, "generations": 4, "pruner": "none", "quiet": True}
 
 
 def made_here(height: float, fails_above: float = 1.0):

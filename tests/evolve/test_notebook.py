@@ -35,7 +35,7 @@ def train(job):
         score = 0.5 + 0.1 * job.hyp["momentum"]
         yield EpochMetrics(epoch, score, score, score, score)
 """
-EVOLVE = 'best = evolve(trainer=train, space="space.yaml", epochs=3, generations=4)'
+EVOLVE = 'best = evolve(trainer=train, space="space.yaml", epochs=3, generations=4, pruner="none")'
 
 
 class Watched(NotebookClient):

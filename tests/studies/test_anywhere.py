@@ -136,6 +136,26 @@ def test_trials_of_anybody_are_parents_too():
     assert study.best_value > 0.9
 
 
+def test_params_that_only_some_trials_have_evolve_by_themselves():
+    def objective(trial: optuna.Trial) -> float:
+        if trial.suggest_categorical("kind", ["plain", "deep"]) == "plain":
+            return 1.0
+        where = trial.suggest_categorical("where", [None, "left", "right"])
+        return abs(trial.suggest_float("depth", 0.0, 10.0) - 7) / 10 + 0.2 * (where != "left")
+
+    far, wrong, deep = 0.0, 0, 0
+    for seed in range(4):
+        study = study_of(seed=seed)
+        study.optimize(objective, n_trials=60)
+        last = [trial.params for trial in study.trials[20:] if trial.params["kind"] == "deep"]
+        far += sum(abs(params["depth"] - 7) for params in last)
+        wrong += sum(params["where"] != "left" for params in last)
+        deep += len(last)
+        assert study.best_value < 0.1
+    assert far / deep < 1.8, "uniform draws are 2.9 away"
+    assert wrong / deep < 0.5, "uniform draws are wrong two times of three"
+
+
 def test_several_goals_are_refused():
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=GeneticSampler())
     with pytest.raises(ValueError, match="GeneticSampler"):
