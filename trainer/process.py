@@ -285,14 +285,15 @@ def signal_group(leader: subprocess.Popen[bytes], number: signal.Signals) -> Non
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The child's environment: ours, thread settings, and all that this process can import."""
+    """The child's environment: ours, thread settings, and all that this process can import, or finds where it is."""
     # Sets of strings come in an order that Python draws anew in each process: equal seeds must mean equal trainings.
     settings = thread_settings(threads)
     env = {"PYTHONHASHSEED": "0", **settings, **os.environ, **(settings if threads else {}), "PYTHONUNBUFFERED": "1"}
     if "PYTHONPATH" in env:
         env[CALLERS_PYTHONPATH] = env["PYTHONPATH"]
     package_root = Path(__file__).resolve().parent.parent
-    env["PYTHONPATH"] = os.pathsep.join([*(os.path.abspath(entry) for entry in sys.path), str(package_root)])
+    found = [*(os.path.abspath(entry) for entry in sys.path), str(package_root), os.getcwd()]
+    env["PYTHONPATH"] = os.pathsep.join(found)
     return env
 
 
