@@ -19,6 +19,7 @@ from studies.genetics import (
     multiply,
     normalised,
     reflect,
+    vary_alone,
     yolo,
     yolo_factors,
 )
@@ -333,6 +334,23 @@ def test_every_float_is_left_as_it_will_be_saved() -> None:
     for one in family(normalised, DETECTION, 40)[1:]:
         for param in DETECTION.params:
             assert param.round_value(one.hyp[param.name]) == one.hyp[param.name]
+
+
+@given(space=spaces(), seed=st.integers(0, 2**32))
+@settings(deadline=None)
+def test_a_param_by_itself_stays_in_bounds_wherever_its_parent_lies(space: Space, seed: int) -> None:
+    for param in space.evolving:
+        parent = "b" if param.choices else 1e6
+        space.check({param.name: vary_alone(scored({param.name: parent}), param, default_rng(seed))})
+
+
+def test_a_param_by_itself_is_drawn_uniformly_kept_or_stepped_from_the_fittest() -> None:
+    param, parents = Param("x", 0.0, 0.0, 1.0), scored({"x": 0.1}, {"x": 0.7}, fitness=(0.0, 1.0))
+    drawn = [vary_alone(parents, param, default_rng(seed)) for seed in range(400)]
+    assert 70 < drawn.count(0.7) < 130
+    assert drawn.count(0.1) < 5
+    assert sum(abs(float(x) - 0.7) < 0.2 for x in drawn) > 220
+    assert min(drawn) < 0.05
 
 
 @given(st.floats(-50, 50))
