@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evolve.config import ConfigError, EvolveConfig, arguments, complete
+from evolve.config import ConfigError, EvolveConfig, arguments, complete, resolve_config
 from evolve.paths import RunPaths
 from search_spaces import Space, dump_space
 from trainer.function import name_of
@@ -46,10 +46,11 @@ def evolve(
     objects = {name: settings.pop(name) for name in ("trainer", "space") if not _is_name(settings.get(name, ""))}
     if "trainer" in objects and config is None and "data" not in settings:
         settings = {"study": origin_of(objects["trainer"]), **settings}
-    config = complete(replace(config or EvolveConfig(), **arguments(settings)))
+    given = arguments(settings)
+    config = resolve_config(given) if config is None else complete(replace(config, **given))
     paths = RunPaths(Path(config.runs) / config.study)
     place = {"trainer": place_trainer, "space": place_space}
-    placed: dict[str, Any] = {name: place[name](given, paths) for name, given in objects.items()}
+    placed: dict[str, Any] = {name: place[name](made, paths) for name, made in objects.items()}
     config = replace(config, **placed)
     with quiet_optuna():
         best = run(config, watcher or watcher_here(quiet=quiet))

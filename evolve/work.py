@@ -115,7 +115,7 @@ def open_work(
 def subject_of(config: EvolveConfig) -> str:
     """What a study is about: its data or, where none were named for a trainer of one's own, what it is called."""
     named = config.data != EvolveConfig.data or config.trainer == EvolveConfig.trainer
-    return config.data if named else config.study
+    return config.data if named and config.data else config.study
 
 
 def ended(work: Work, standing: Standing, reason: str, no_race: str = "") -> Ended:
