@@ -75,7 +75,7 @@ def place_trainer(trainer: object, paths: RunPaths) -> str:
         raise ConfigError(f"the trainer is {trainer!r:.80}; expected {told}")
     if (spec := importable(trainer)) is not None:
         return spec
-    from joblib.externals import cloudpickle
+    import cloudpickle
 
     from studies import write_atomically
 

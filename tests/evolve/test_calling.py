@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import optuna
 import pytest
-import toy
 from small_world import ROOT, World, is_running, wait_for
 
 from evolve import EvolveConfig, evolve
@@ -30,6 +31,12 @@ HYPS = {
     "weight_decay": 0.0,
 }
 SHORT = {"epochs": 3, "generations": 4, "pruner": "none", "quiet": True}
+
+
+@pytest.fixture
+def toy(world: World) -> ModuleType:
+    """A module that this process can import, and so can another one."""
+    return importlib.import_module("toy")
 
 
 def made_here(height: float, fails_above: float = 1.0):
@@ -111,7 +118,7 @@ def test_what_is_asked_wrongly_is_told_in_one_sentence(world: World, settings, e
         evolve(**{**usual, **SHORT, **settings})
 
 
-def test_a_function_that_can_be_imported_is_named_and_not_copied(world: World):
+def test_a_function_that_can_be_imported_is_named_and_not_copied(world: World, toy: ModuleType):
     evolve(trainer=toy.train, data="points", space=HYPS, **SHORT)
     assert read_config(world.run_folder / "evolve.yaml")["trainer"] == "toy:train"
     assert not list(world.run_folder.glob("*.pkl"))
@@ -157,7 +164,7 @@ def test_several_workers_train_by_a_function_made_here(world: World):
     assert [trial.state.name for trial in world.trials("test_calling")] == ["COMPLETE"] * 8
 
 
-def test_a_trainer_may_be_an_object_of_ones_own(world: World):
+def test_a_trainer_may_be_an_object_of_ones_own(world: World, toy: ModuleType):
     class Mine(toy.ToyTrainer):
         def __init__(self, scale: float) -> None:
             self.scale = scale
@@ -170,7 +177,7 @@ def test_a_trainer_may_be_an_object_of_ones_own(world: World):
     assert best.fitness == pytest.approx(0.25)
 
 
-def test_a_space_may_be_one_that_was_made_in_python(world: World):
+def test_a_space_may_be_one_that_was_made_in_python(world: World, toy: ModuleType):
     space = load_space(world.folder / "space.yaml").freeze(["momentum"])
     evolve(trainer=toy.train, data="points", space=space, **SHORT)
     assert {name for trial in world.trials() for name in trial.params} == {"lr0", "weight_decay"}
@@ -216,7 +223,7 @@ def test_what_cannot_be_given_to_another_process_is_told(world: World):
         evolve(trainer=train, space=HYPS, **SHORT)
 
 
-def test_only_what_another_process_finds_under_its_name_is_importable():
+def test_only_what_another_process_finds_under_its_name_is_importable(toy: ModuleType):
     assert importable(toy.train) == "toy:train"
     assert importable(toy.ToyTrainer) == "toy:ToyTrainer"
     assert importable(toy.ToyTrainer.train) is None
@@ -224,7 +231,7 @@ def test_only_what_another_process_finds_under_its_name_is_importable():
     assert importable(toy.ToyTrainer()) is None
 
 
-def test_lines_tell_how_it_goes_and_optuna_says_nothing(world: World, capfd):
+def test_lines_tell_how_it_goes_and_optuna_says_nothing(world: World, capfd, toy: ModuleType):
     before = optuna.logging.get_verbosity()
     evolve(trainer=toy.train, data="points", space=HYPS, epochs=3, generations=2)
     output, errors = capfd.readouterr()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -72,9 +71,9 @@ def study_of(direction: str = "minimize", storage: BaseStorage | None = None, se
 @pytest.mark.parametrize("storage", STORAGES)
 def test_they_serve_a_study_in_any_storage_in_both_directions(tmp_path: Path, storage: str, direction: str):
     study = study_of(direction, STORAGES[storage](tmp_path))
-    study.optimize(minimize if direction == "minimize" else maximize, n_trials=40)
+    study.optimize(minimize if direction == "minimize" else maximize, n_trials=24)
     pruned, complete = (study.get_trials(states=(state,)) for state in (TrialState.PRUNED, TrialState.COMPLETE))
-    assert len(pruned) + len(complete) == 40
+    assert len(pruned) + len(complete) == 24
     last = EPOCHS if direction == "minimize" else EPOCHS - 1
     assert pruned
     assert all(trial.last_step is not None and trial.last_step < last for trial in pruned)
@@ -85,7 +84,7 @@ def test_they_serve_a_study_in_any_storage_in_both_directions(tmp_path: Path, st
 @pytest.mark.parametrize("storage", STORAGES)
 def test_threads_share_them(tmp_path: Path, storage: str):
     study = study_of(storage=STORAGES[storage](tmp_path))
-    study.optimize(minimize, n_trials=24, n_jobs=4)
+    study.optimize(minimize, n_trials=16, n_jobs=4)
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
     hyps = [tuple(sorted(trial.params.items(), key=str)) for trial in study.trials]
     assert len(set(hyps)) == len(hyps)
@@ -93,9 +92,9 @@ def test_threads_share_them(tmp_path: Path, storage: str):
 
 def test_a_study_that_goes_on_is_one_that_never_stopped(tmp_path: Path):
     whole = study_of()
-    whole.optimize(minimize, n_trials=30)
+    whole.optimize(minimize, n_trials=20)
     url = f"sqlite:///{tmp_path / 'halves.db'}"
-    for n_trials in (13, 17):
+    for n_trials in (9, 11):
         halves = optuna.create_study(
             study_name="halves",
             storage=url,
@@ -107,18 +106,16 @@ def test_a_study_that_goes_on_is_one_that_never_stopped(tmp_path: Path):
     assert [trial.params for trial in halves.trials] == [trial.params for trial in whole.trials]
 
 
-def test_they_beat_random_search_without_a_pruner():
-    def found(sampler: optuna.samplers.BaseSampler | None, pruner: optuna.pruners.BasePruner, seed: int) -> float:
-        study = optuna.create_study(sampler=sampler, pruner=pruner)
+def test_they_beat_random_search():
+    def lead(seed: int) -> float:
+        """By how much the best that they find in 80 trials is better than the best of 80 random ones, trained whole."""
+        study, random = study_of(seed=seed), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
         study.optimize(minimize, n_trials=80)
-        return study.best_value
+        random.optimize(lambda trial: error_of(trial) + 1 / EPOCHS, n_trials=80)
+        return random.best_value - study.best_value
 
-    def mean(made: Callable[[int], Any]) -> float:
-        return sum(made(seed) for seed in range(4)) / 4
-
-    ours = mean(lambda seed: found(GeneticSampler(seed=seed), EvolvePruner(epochs=EPOCHS), seed))
-    random = mean(lambda seed: found(optuna.samplers.RandomSampler(seed), optuna.pruners.NopPruner(), seed))
-    assert ours - 1 / EPOCHS < (random - 1 / EPOCHS) / 2
+    leads = [lead(seed) for seed in range(4)]
+    assert sum(leads) / 4 > 0.1
 
 
 def test_trials_of_anybody_are_parents_too():

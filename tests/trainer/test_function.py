@@ -19,6 +19,12 @@ from trainer.worker import load_trainer
 OPTIONS = TrainOptions(data="points", epochs=3)
 
 
+@pytest.fixture(scope="module")
+def process_trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTrainer]:
+    with ProcessTrainer("toy:train", log=tmp_path_factory.mktemp("run") / "worker.log") as trainer:
+        yield trainer
+
+
 class TestFunctionTrainer(TrainerContract):
     test_an_unknown_hyp_fails_before_epoch_1 = None  # it takes any
 
@@ -32,10 +38,9 @@ class TestFunctionTrainer(TrainerContract):
 
 
 class TestFunctionInAProcess(TestFunctionTrainer):
-    @pytest.fixture(scope="class")
-    def trainer(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessTrainer]:
-        with ProcessTrainer("toy:train", log=tmp_path_factory.mktemp("run") / "worker.log") as trainer:
-            yield trainer
+    @pytest.fixture
+    def trainer(self, process_trainer: ProcessTrainer) -> ProcessTrainer:
+        return process_trainer
 
 
 def job(folder: Path) -> TrainJob:
