@@ -162,7 +162,11 @@ def training_options(*freeze_aliases: str) -> Decorator:
         setting("amp", "Precision of convolutions: auto, bf16, fp16 or off.", metavar="HOW"),
         setting("sync_bn", "Share batch statistics between the devices."),
         setting("notest", "Score the last epoch only."),
-        setting("trainer", "detection, command, yolov5, yolov7, yolov3, or module:attr of your own.", metavar="NAME"),
+        setting(
+            "trainer",
+            "detection, ultralytics, command, yolov5, ..., or module:attr of your own.",
+            metavar="NAME",
+        ),
         setting(
             "trial_timeout", "Fail what brings no epoch for so long.  [default: never]", metavar="SECONDS", type=int
         ),

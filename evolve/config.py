@@ -32,12 +32,15 @@ OWN_DATA: Mapping[str, Any] = {"model": "nano", "imgsz": 320}
 
 _PROGRAM: Mapping[str, Any] = {"data": "", "model": "", "imgsz": 640, "batch": 16, "threads": 0}
 USUAL: Mapping[str, Mapping[str, Any]] = {
+    "ultralytics": {**_PROGRAM, "space": "ultralytics", "model": "yolov8n.yaml", "schedule": "linear"},
     "command": {**_PROGRAM, "space": ""},
     "yolov5": {**_PROGRAM, "space": "yolov5"},
     "yolov7": {**_PROGRAM, "space": "yolov7"},
     "yolov3": {**_PROGRAM, "space": "yolov3", "fitness": "recall=0.01,map50=0.99"},  # it measures no mAP50-95
 }
-"""Defaults for trainers that are programs of somebody else, by their names; none of theirs is our data or model."""
+"""Defaults for trainers of others, by their names; none of theirs is our data or model."""
+PROGRAMS = ("command", "yolov5", "yolov7", "yolov3")
+"""Those that are programs which we run."""
 
 
 class ConfigError(Exception):
@@ -276,7 +279,7 @@ def _check(config: EvolveConfig) -> None:
             raise ConfigError(f"--{flag} is {getattr(config, name)}; it has to be at least {least}")
     if config.jobs is not None and config.jobs < 0:
         raise ConfigError(f"--jobs is {config.jobs}; it cannot be negative (0: only workers that join)")
-    if config.command and config.trainer not in USUAL:
+    if config.command and config.trainer not in PROGRAMS:
         raise ConfigError(f"unexpected argument {config.command[0]!r}: a program goes with --trainer command")
     if config.backend not in BACKENDS:
         raise ConfigError(f"unknown backend {config.backend!r}{did_you_mean(config.backend, BACKENDS)}")

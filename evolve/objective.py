@@ -22,7 +22,7 @@ from evolve.standing import Outcome
 from evolve.watcher import Watcher
 from search_spaces import Hyp
 from studies.trials import EPOCHS, RESUMED
-from trainer import EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
+from trainer import DataError, EpochMetrics, TrainerError, TrainingDiverged, TrainJob, TrainOptions
 from trainer.function import PICKLED
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ class Objective:
     def __call__(self, trial: optuna.Trial, hyp: Hyp, seed: int) -> Outcome:
         """Train `hyp` and report the fitness of every epoch. A failure is an outcome too, never a fitness.
 
+        But for a DataError, which passes through: it would come again with any other hyp, so it ends the study.
+
         The trial ends by leaving the loop over its epochs: at their end, where the pruner gives it up, by an error, or
         by a KeyboardInterrupt where it is time to leave. `closing` then ends the training, whichever it was.
         """
@@ -58,6 +60,8 @@ class Objective:
                             return replace(outcome, state="pruned")
                     if metrics.epoch < self.options.epochs:
                         self.interrupts.check()
+        except DataError:
+            raise
         except TrainerError as error:
             return replace(outcome, state="failed", failure=_reason(error))
         return outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,26 @@ def space_of(config: EvolveConfig) -> Space:
     layers = [name for name in config.freeze if name == "backbone" or name.isdecimal()]
     if layers:
         raise SpaceError(f"--freeze {layers[0]} names no hyp: layers are frozen by --freeze-layers")
-    space = space.with_values(config.set).freeze(config.freeze)
+    space = fit_to_length(space, config).with_values(config.set).freeze(config.freeze)
     if config.only:
         space = space.only(config.only)
     return _evolving(space, "every hyp has a fixed value")
+
+
+def fit_to_length(space: Space, config: EvolveConfig) -> Space:
+    """The space as it suits trainings of so many epochs: under Ultralytics close_mosaic spans a fifth of them at most.
+
+    Its default there, 10, would leave a training of 10 epochs without any mosaic. What --set says goes.
+    """
+    name = "close_mosaic"
+    if config.trainer != "ultralytics" or name in config.set or name not in space.names or space[name].choices:
+        return space
+    low, high = (int(bound) for bound in space[name].bounds)
+    most = min(high, config.epochs // 5)
+    if most <= low:
+        return space.with_values({name: low})
+    fitted = replace(space[name], high=most, default=min(int(space[name].default), most))
+    return replace(space, params=tuple(fitted if param.name == name else param for param in space.params))
 
 
 def without_effect(config: EvolveConfig, storage: BaseStorage, space: Space, prepared: Prepared) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from evolve.config import USUAL, ConfigError, EvolveConfig, read_settings, resolve_config
+from evolve.config import PROGRAMS, ConfigError, EvolveConfig, read_settings, resolve_config
 from evolve.fitness import Fitness
 from evolve.hyps import part, read_hyp, settle
 from evolve.paths import TrainingPaths
@@ -167,7 +167,7 @@ def _resumed(folder: Path, flags: Mapping[str, Any]) -> Order:
     kept = read_settings(paths.config, _TYPES)
     hyp = load_hyp(paths.hyp)
     trainer, fitness = kept.pop("trainer", EvolveConfig.trainer), kept.pop("fitness", EvolveConfig.fitness)
-    if trainer in USUAL:
+    if trainer in PROGRAMS:
         raise ConfigError(f"{folder} was trained by a program ({trainer}), which cannot go on: start a new training")
     seeds = kept.pop("seeds", 1)
     told = {**vars(TrainOptions(**kept)), "trainer": trainer, "fitness": fitness, "seeds": seeds, "hyp": hyp}

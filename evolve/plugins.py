@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from evolve.config import USUAL, ConfigError, did_you_mean
+from evolve.config import PROGRAMS, ConfigError, did_you_mean
 from trainer.function import PICKLED
 
 PLUGINS: dict[str, dict[str, str]] = {
-    "trainer": {"detection": "trainer.detection.trainer:DetectionTrainer"},
+    "trainer": {
+        "detection": "trainer.detection.trainer:DetectionTrainer",
+        "ultralytics": "trainer.ultralytics_yolo:UltralyticsTrainer",
+    },
     # How a trainer reads a hyp file: in older trainers' names too (translate), with its own defaults (complete), and of
     # any trainer as much as means the same to it (adopt). Where its hyps have a meaning at all (limits).
     "translate": {"detection": "trainer.detection.recipe:translate"},
@@ -32,5 +35,5 @@ def resolve(kind: str, name: str) -> str:
     module, colon, attribute = name.partition(":")
     if colon and attribute.isidentifier() and all(part.isidentifier() for part in module.split(".")):
         return name
-    known = [*table, *USUAL] if kind == "trainer" else table
+    known = [*table, *PROGRAMS] if kind == "trainer" else table
     raise ConfigError(f"unknown {kind} '{name}'{did_you_mean(name, known)}; one of your own is given as module:attr")

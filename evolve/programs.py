@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from evolve.config import COLUMNS, USUAL, ConfigError, EvolveConfig, did_you_mean
+from evolve.config import COLUMNS, PROGRAMS, USUAL, ConfigError, EvolveConfig, did_you_mean
 from search_spaces import SpaceError
 from trainer.command import Program
 from trainer.presets import PRESETS, preset_program
@@ -26,10 +26,10 @@ IF_PLACED = ("model", "weights", "imgsz", "batch")
 
 def program_of(config: EvolveConfig) -> Program | None:
     """The program that trains; None where none does. Raises ConfigError, and DataError for a command that is none."""
-    if config.trainer not in USUAL:
+    if config.trainer not in PROGRAMS:
         for name in SETTINGS:
             if getattr(config, name) is not None:
-                raise ConfigError(f"--{_flag(name)} is for programs: --trainer {', '.join(USUAL)}")
+                raise ConfigError(f"--{_flag(name)} is for programs: --trainer {', '.join(PROGRAMS)}")
         return None
     for name in OF_OURS:
         if getattr(config, name) != getattr(EvolveConfig, name):

@@ -12,7 +12,7 @@ from typing import Any
 from optuna import Study
 
 import evolve
-from evolve.config import USUAL, EvolveConfig, usual_of
+from evolve.config import PROGRAMS, EvolveConfig, usual_of
 from evolve.hyps import option_hyps
 from evolve.journal import Row, epoch_row, json_line
 from evolve.paths import RunPaths, from_here
@@ -175,7 +175,7 @@ def provenance(
 
     An option that is one of the `hyps` stands among these.
     """
-    of_ours = () if config.trainer in USUAL else ("optimizer", "schedule")
+    of_ours = () if config.trainer in PROGRAMS else ("optimizer", "schedule")
     names = ("data", "model", "epochs", "imgsz", "batch", *of_ours, "device", "trainer", "seed")
     several = config.objective != EvolveConfig.objective
     told = {name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER)) if name not in hyps}
