@@ -126,7 +126,7 @@ class TrainerError(Exception):
 
 
 class DataError(TrainerError):
-    """What was asked for cannot be trained at all: data, model or options are wrong. Ends a study, mostly before trial 0."""
+    """What was asked for cannot be trained at all: data, model or options are wrong. It ends a study."""
 
 
 class TrainingDiverged(TrainerError):

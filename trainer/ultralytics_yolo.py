@@ -245,7 +245,7 @@ class _Training(threading.Thread):
         if self._over:  # it scores its best weights once more at the end
             return
         now = time.perf_counter()
-        scores = {name: float(trainer.metrics[key]) for name, key in METRICS.items()}
+        scores: dict[str, Any] = {name: float(trainer.metrics[key]) for name, key in METRICS.items()}
         metrics = EpochMetrics(trainer.epoch + 1, **scores, losses=losses_of(trainer), seconds=now - self._since)
         self._over = metrics.epoch >= self._job.options.epochs
         self._epochs.put(metrics)
