@@ -74,7 +74,7 @@ YOLOV3 = Dialect(
     unread=frozenset({"lrf"}),
     renamed={name: (its, YOLOV3_LOSS_SCALE) for name, its in (("box", "giou"), ("obj", "obj"), ("cls", "cls"))},
     space="yolov3",
-    scales="loss weights x 64, as YOLOv3 takes means over a batch; its obj does not grow with the picture",
+    scales="YOLOv3's loss weights are 64 times ours, as it means over a batch; its obj does not grow with the picture",
 )
 YOLOV5 = Dialect(
     "yolov5",
@@ -102,7 +102,7 @@ ULTRALYTICS = Dialect(
     # Here mosaic stays to the end; 10, the default there, would leave a training of 10 epochs without any.
     own={"close_mosaic": 0, "warmup_bias_lr": 0.1},
     open=True,
-    scales="box x 150 and cls x 1, a rule of thumb: the losses are others, so as far from the default as in YOLOv5",
+    scales="Ultralytics' box is 150 times ours and its cls the same: a rule of thumb, as its losses are others",
 )
 MMDETECTION = Dialect(
     "mmdetection", "MMDetection 3", lacks={**_LOSSES, **_WARMUP, **_COLOURS, "mosaic": 0.0, **_SEVERAL}
@@ -225,7 +225,7 @@ def _to_ours(hyp: Hyp, of: Dialect) -> tuple[dict[str, Value], dict[str, Value],
     if of is YOLOV3:
         found = {**_modern({name: as_float(name, value) for name, value in said.items()})}
     else:
-        found = {meant[name][0]: _scaled(name, value, 1.0 / meant[name][1]) for name, value in said.items()}
+        found = {meant[name][0]: _unscaled(name, value, meant[name][1]) for name, value in said.items()}
     return {name: found[name] for name in ours() if name in found}, lost, idle
 
 
@@ -262,3 +262,7 @@ def _modern(hyp: Mapping[str, float]) -> dict[str, float]:
 
 def _scaled(name: str, value: Value, factor: float) -> Value:
     return value if factor == 1.0 else as_float(name, value) * factor
+
+
+def _unscaled(name: str, value: Value, factor: float) -> Value:
+    return value if factor == 1.0 else as_float(name, value) / factor

@@ -19,6 +19,7 @@ Entry = dict[str, object]
 
 # As trainer/detection/optimizer.py has them, which loads torch.
 FLAT_SHARE = 0.7  # of a run, that our trapezoid stays at the full rate
+FULL_WARMUP_FROM_EPOCHS = 30  # shorter runs warm up for a proportionally shorter time
 NOMINAL_BATCH = 64  # the pictures of an update for which weight_decay is meant
 
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
@@ -76,8 +77,9 @@ def _schedulers(said: Mapping[str, float], config: EvolveConfig) -> list[Entry]:
     """The warm-up, and the fall to lrf; where both are at work their factors multiply, as ours do."""
     by: Entry = {"by_epoch": True, "convert_to_iter_based": True}
     found: list[Entry] = []
-    if said.get("warmup_epochs", 0.0) > 0:
-        found.append({"type": "LinearLR", "start_factor": 0.001, "begin": 0, "end": said["warmup_epochs"], **by})
+    warmup = said.get("warmup_epochs", 0.0) * min(1.0, config.epochs / FULL_WARMUP_FROM_EPOCHS)
+    if warmup > 0:
+        found.append({"type": "LinearLR", "start_factor": 0.001, "begin": 0, "end": round(warmup, 6), **by})
     if "lrf" in said and config.schedule == "cosine":
         shape: Entry = {"eta_min_ratio": said["lrf"], "T_max": config.epochs, "begin": 0, "end": config.epochs}
         found.append({"type": "CosineAnnealingLR", **shape, **by})

@@ -32,6 +32,8 @@ class HypFile:
 def read_hyp_file(path: Path) -> HypFile:
     """The hyp in a file of any format that we read. Raises SpaceError, ConfigError."""
     text, where = read_text(path), str(path)
+    if len(text) > MOST_CHARACTERS:
+        raise ConfigError(f"{where} is no hyp file: it has {len(text)} characters")
     words = [word for line in text.splitlines() for word in line.partition("#")[0].split()]
     if words and all(as_number(word) is not None for word in words):
         return _read_numbers([float(word) for word in words], where)
@@ -53,7 +55,7 @@ def whose(read: HypFile, where: str) -> tuple[Dialect, str]:
     return EVOLVE, "names that mean the same to all"
 
 
-MOST_CHARACTERS = 100_000  # of a command line
+MOST_CHARACTERS = 200_000
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _OF_ARGS = ("task", "mode")  # stand in every args.yaml of Ultralytics, beside a hundred other options
 
@@ -77,8 +79,6 @@ def _read_numbers(values: Sequence[float], where: str) -> HypFile:
 
 def _read_words(text: str, where: str) -> HypFile:
     """Ultralytics' command line, or a part of it: `yolo detect train lr0=0.01 ...`."""
-    if len(text) > MOST_CHARACTERS:
-        raise ConfigError(f"{where} is no command line: it has {len(text)} characters")
     try:
         words = shlex.split(text, comments=True)
     except ValueError as error:

@@ -24,6 +24,7 @@ from evolve.hyp_files import read_hyp_file
 from evolve.importing import import_hyp
 from search_spaces import dump_hyp, load_space
 from trainer.detection import optimizer
+from trainer.detection.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 calm = settings(deadline=None, max_examples=50)  # a busy machine is no failure
@@ -268,9 +269,6 @@ def test_mmdetection_gets_the_optimizer(name, expected):
     assert found == {**expected, **same}
 
 
-EPOCHS = 40
-
-
 def rate(schedulers: list[dict[str, Any]], epoch: float) -> float:
     """The factor of mmengine's LinearLR and CosineAnnealingLR, in closed form."""
     factor = 1.0
@@ -287,14 +285,17 @@ def rate(schedulers: list[dict[str, Any]], epoch: float) -> float:
     return factor
 
 
+@pytest.mark.parametrize("epochs", [10, 40])
 @pytest.mark.parametrize("schedule", list(optimizer.SCHEDULES))
-def test_mmdetection_gets_our_schedule(schedule):
-    """After the warm-up; within, it starts from a thousandth where we start from nothing."""
-    found = read_config(write("mmdetection", HYP, EvolveConfig(schedule=schedule, epochs=EPOCHS)))["param_scheduler"]
-    for epoch in np.linspace(HYP["warmup_epochs"], EPOCHS, 50):
-        ours = optimizer.SCHEDULES[schedule](epoch / EPOCHS, HYP["lrf"])
-        assert rate(found, epoch) == pytest.approx(ours, rel=1e-6)
-    assert rate(found, 0) == pytest.approx(0.001)
+def test_mmdetection_gets_our_schedule_and_our_warmup(schedule, epochs):
+    """It starts from a thousandth where we start from nothing."""
+    found = read_config(write("mmdetection", HYP, EvolveConfig(schedule=schedule, epochs=epochs)))["param_scheduler"]
+    warmup = optimizer.warmup_epochs(Recipe.from_hyp(HYP), epochs)
+    for epoch in np.linspace(0, epochs, 50):
+        ours = optimizer.SCHEDULES[schedule](epoch / epochs, HYP["lrf"]) * min(1.0, epoch / warmup)
+        assert rate(found, epoch) == pytest.approx(ours, rel=1e-5, abs=0.001)
+        if epoch > warmup:
+            assert rate(found, epoch) == pytest.approx(ours, rel=1e-5)
 
 
 def test_without_warmup_there_is_one_scheduler():
@@ -323,7 +324,8 @@ def test_torchvisions_adamw_has_no_momentum_and_its_cosine_a_name():
 
 
 def test_the_fragments_have_the_cores_constants():
-    assert (fragments.FLAT_SHARE, fragments.NOMINAL_BATCH) == (optimizer.FLAT_SHARE, optimizer.NOMINAL_BATCH)
+    for name in ("FLAT_SHARE", "NOMINAL_BATCH", "FULL_WARMUP_FROM_EPOCHS"):
+        assert getattr(fragments, name) == getattr(optimizer, name)
     assert fragments.OPTIMIZERS.keys() == optimizer.OPTIMIZERS.keys()
 
 

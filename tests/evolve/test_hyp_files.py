@@ -131,7 +131,7 @@ BAD = {
     "a number beyond floats": ("1e999 " * 18, ConfigError, "holds a number that is too large to be one"),
     "a command line without hyps": ("yolo train", ConfigError, "holds no hyp: none of its words is like lr0=0.01"),
     "an open quote": ("lr0=0.1 model='a", ConfigError, "is no command line: No closing quotation"),
-    "a long command line": ("lr0=" + "1" * 200_000, ConfigError, "is no command line: it has 200004 characters"),
+    "a file of any length": ("lr0=" + "1" * 200_000, ConfigError, "is no hyp file: it has 200004 characters"),
     "a value that is none": ("lr0=[1,2]", SpaceError, "is not a value"),
     "a text to be scaled": ("dfl: 1.5\nbox: wide\n", ConfigError, "box is 'wide'; a number belongs there"),
     "Python": ("_base_ = 'a.py'\nlr = dict(x=1)\n", SpaceError, "must be a mapping of names to values"),
