@@ -6,7 +6,7 @@ train_cfg = dict(max_epochs=20)
 randomness = dict(seed=7)
 optim_wrapper = dict(optimizer=dict(_delete_=True, type="SGD", lr=0.0082712, momentum=0.80313, nesterov=True, weight_decay=7.012625e-05), paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0))
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.001, begin=0, end=3.6441, by_epoch=True, convert_to_iter_based=True),
+    dict(type="LinearLR", start_factor=0.001, begin=0, end=2.4294, by_epoch=True, convert_to_iter_based=True),
     dict(type="LinearLR", start_factor=1.0, end_factor=0.049226, begin=14.0, end=20, by_epoch=True, convert_to_iter_based=True),
 ]
 # For the train_pipeline of that config, in place of its own warps and flips:
