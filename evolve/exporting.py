@@ -20,6 +20,7 @@ from evolve.opening import NOT_EVOLVED
 from evolve.plugins import AS_OPTIONS
 from evolve.records import provenance
 from evolve.standing import NoResult
+from evolve.usage import own_choices
 from search_spaces import Hyp
 from studies import storage_errors, trials_of
 from studies.persistence import NOT_CONFIRMED, facts_of, lines_of, whole_hyp
@@ -74,16 +75,18 @@ def write_export(
     options, hyp = part(chosen.hyp, AS_OPTIONS.get(config.trainer, ()))
     settled: Any = options
     config = replace(config, epochs=chosen.epochs, **settled)
+    optimizer, schedule = own_choices(config)
+    as_known = replace(config, optimizer=optimizer, schedule=schedule)
     dialect = speech_of(hyp, config.trainer, found.space.name)
     if wanted.dialect is None:
         told, unsaid = Told(chosen.hyp), []
     else:
-        told = _tell(hyp, dialect, wanted, config)
-        unsaid = [] if dialect is wanted.dialect else wanted.choices.unsaid(config)
+        told = _tell(hyp, dialect, wanted, as_known)
+        unsaid = [] if dialect is wanted.dialect else wanted.choices.unsaid(as_known)
         options = {}  # stand in no hyp there, and so among the settings
     if strict and told.lost:
         raise ConfigError(f"--strict: {wanted.title} has no equivalent of {pairs(told.lost)}")
-    command = wanted.use(str(file), config, told)
+    command = wanted.use(str(file), config if wanted.dialect is None else as_known, told)
     origin = provenance(config, file, options, found.identity.get(NOT_EVOLVED, {}))
     known = {name: value for name, value in {**chosen.facts, **origin}.items() if name not in ("command", "version")}
     notes = {
@@ -99,7 +102,7 @@ def write_export(
         "",
     ]
     other = [f"{wanted.title} has no {' and no '.join(unsaid)}: it takes its own"] if unsaid else []
-    return Export(wanted.write(told.hyp, header, config), command, (*say_lost(told, wanted.title), *other))
+    return Export(wanted.write(told.hyp, header, as_known), command, (*say_lost(told, wanted.title), *other))
 
 
 def speech_of(hyp: Hyp, trainer: str, space: str) -> Dialect:
@@ -114,8 +117,8 @@ def _tell(hyp: Hyp, dialect: Dialect, wanted: Format, config: EvolveConfig) -> T
     """A hyp in the words of the format; that of the built-in trainer with all that it trained with."""
     assert wanted.dialect is not None
     whole = as_read(hyp, config.trainer, "complete") if dialect is EVOLVE else hyp
-    optimizer = {"optimizer": OPTIMIZERS.get(config.optimizer.lower(), config.optimizer)}
-    told = translate(whole, dialect, wanted.dialect, optimizer)
+    optimizer = OPTIMIZERS.get(config.optimizer, config.optimizer)
+    told = translate(whole, dialect, wanted.dialect, {"optimizer": optimizer} if optimizer else {})
     by_others = config.optimizer in wanted.choices.optimizers and config.optimizer != "sgd"
     unread = {name: told.hyp[name] for name in wanted.sgd_only if by_others and name in told.said}
     return replace(told, lost={**told.lost, **unread})

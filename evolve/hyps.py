@@ -31,7 +31,8 @@ def read_hyp(path: str | None, trainer: str, how: str) -> Hyp:
     """
     read = read_hyp_file(Path(path)) if path else HypFile({}, None, "")
     try:
-        return as_read(_in_words_of(trainer, read, Path(path or "").name), trainer, how)
+        hyp = _in_words_of(trainer, read, Path(path or "").name)
+        return _completed(as_read(hyp, trainer, how), trainer) if how == "complete" else as_read(hyp, trainer, how)
     except ConfigError as error:
         raise ConfigError(f"{Path(path or '').name}: {error}") from None
 
@@ -46,6 +47,12 @@ def _in_words_of(trainer: str, read: HypFile, name: str) -> Hyp:
     for warning in say_lost(told, own.title):
         logger.warning("%s (%s): %s", name, read.dialect.title, warning)
     return told.said
+
+
+def _completed(hyp: Hyp, trainer: str) -> Hyp:
+    """With the values of a trainer that takes no file but a whole one, where it has no defaults by itself."""
+    own = DIALECTS.get(trainer)
+    return hyp if own is None or own.open else {**own.values, **hyp}
 
 
 def as_read(hyp: Hyp, trainer: str, how: str) -> Hyp:

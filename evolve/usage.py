@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evolve.config import EvolveConfig
+from evolve.config import USUAL, EvolveConfig
 from evolve.dialects import Told
 from evolve.paths import from_here
 from evolve.plugins import AS_OPTIONS
+from trainer.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Choices:
         return *self.optimizers.get(config.optimizer, ()), *self.schedules.get(config.schedule, ())
 
     def unsaid(self, config: EvolveConfig) -> list[str]:
-        """What the study had of these and the trainer does not: 'schedule trapezoid'."""
+        """What the study had of these, as far as that is known, and the trainer does not: 'schedule trapezoid'."""
         asked = (("optimizer", config.optimizer, self.optimizers), ("schedule", config.schedule, self.schedules))
-        return [f"{what} {name}" for what, name, known in asked if name not in known]
+        return [f"{what} {name}" for what, name, known in asked if name and name not in known]
 
 
 EVERY_OPTIMIZER: Mapping[str, tuple[str, ...]] = {"sgd": (), "adam": (), "adamw": ()}
@@ -48,6 +49,18 @@ TORCHVISION = Choices(
 )
 
 
+def own_choices(config: EvolveConfig) -> tuple[str, str]:
+    """The optimizer and the schedule of a study, in our words; '' where it is only known to its program."""
+    if config.trainer not in USUAL:
+        return config.optimizer.lower(), config.schedule
+    if config.trainer == "command":
+        return "", ""
+    words = [*config.command, ""]
+    named = words[words.index("--optimizer") + 1].lower() if "--optimizer" in words else "sgd"
+    cosine = "--cos-lr" in words if config.trainer == "yolov5" else "--linear-lr" not in words
+    return "adam" if "--adam" in words else named, "cosine" if cosine else "linear"
+
+
 def use_evolve(file: str, config: EvolveConfig, told: Told) -> str:
     from evolve.records import train_command
 
@@ -59,21 +72,24 @@ def use_yolov3(file: str, config: EvolveConfig, _told: Told) -> str:
     """It takes the first hyp*.txt of the folder in which it is started, and that is its own."""
     data = config.data if config.data.endswith(".data") else "DATA.data"
     scenario = _scenario(config, data, "--img-size", str(config.imgsz))
-    train = shlex.join(["python", "train.py", *scenario, *YOLOV3.words(config)])
-    return f"{shlex.join(['cp', file, 'YOLOV3_FOLDER/hyp.txt'])} && cd YOLOV3_FOLDER && {train}"
+    folder, more = _folder(config, "yolov3"), _as_in_study(config, "yolov3") or YOLOV3.words(config)
+    train = shlex.join(["python", "train.py", *scenario, *more])
+    return f"{shlex.join(['cp', file, f'{folder}/hyp.txt'])} && {shlex.join(['cd', folder])} && {train}"
 
 
 def use_yolov5(file: str, config: EvolveConfig, told: Told) -> str:
     scenario = _scenario(config, _data(config), "--imgsz", str(config.imgsz))
-    options = [*scenario, "--seed", str(config.seed), *YOLOV5.words(config), *_smoothing(told)]
-    return shlex.join(["python", "YOLOV5_FOLDER/train.py", "--hyp", file, *options])
+    more = _as_in_study(config, "yolov5") or YOLOV5.words(config)
+    options = [*scenario, "--seed", str(config.seed), *more, *_smoothing(told)]
+    return shlex.join(["python", f"{_folder(config, 'yolov5')}/train.py", "--hyp", file, *options])
 
 
 def use_yolov7(file: str, config: EvolveConfig, told: Told) -> str:
-    model = ["--cfg", "YOLOV7_FOLDER/cfg/training/yolov7.yaml", "--weights", ""]  # its default weights do not exist
+    folder = _folder(config, "yolov7")
+    model = ("--cfg", f"{folder}/cfg/training/yolov7.yaml", "--weights", "")  # its default weights do not exist
     scenario = _scenario(config, _data(config), "--img-size", str(config.imgsz), str(config.imgsz))
-    options = [*model, *scenario, *YOLOV7.words(config), *_smoothing(told)]
-    return shlex.join(["python", "YOLOV7_FOLDER/train.py", "--hyp", file, *options])
+    more = _as_in_study(config, "yolov7") or (*model, *YOLOV7.words(config))
+    return shlex.join(["python", f"{folder}/train.py", "--hyp", file, *scenario, *more, *_smoothing(told)])
 
 
 def use_ultralytics(file: str, config: EvolveConfig, _told: Told) -> str:
@@ -102,6 +118,19 @@ def _arguments(config: EvolveConfig) -> Sequence[str]:
     model = config.model if (config.model or "").endswith((".pt", ".yaml")) else "yolo11n.pt"
     words = [f"model={model}", f"data={_data(config)}", f"epochs={config.epochs}", f"imgsz={config.imgsz}"]
     return *words, f"batch={config.batch}", f"seed={config.seed}", *ULTRALYTICS.words(config)
+
+
+def _folder(config: EvolveConfig, name: str) -> str:
+    """The check-out, where the study trained with it."""
+    return config.repo if config.trainer == name and config.repo else f"{name.upper()}_FOLDER"
+
+
+def _as_in_study(config: EvolveConfig, name: str) -> Sequence[str]:
+    """The model, and what else the study told the same trainer."""
+    if config.trainer != name:
+        return ()
+    model = config.model or ("" if config.weights else PRESETS[name].model)
+    return "--cfg", model, "--weights", config.weights, *config.command
 
 
 def _data(config: EvolveConfig) -> str:

@@ -22,6 +22,7 @@ from evolve.dialects import EVOLVE, ULTRALYTICS, translate
 from evolve.formats import FORMATS, READABLE, format_named
 from evolve.hyp_files import read_hyp_file
 from evolve.importing import import_hyp
+from evolve.usage import own_choices
 from search_spaces import dump_hyp, load_space
 from trainer.detection import optimizer
 from trainer.detection.recipe import Recipe
@@ -371,6 +372,37 @@ def test_the_command_of_ultralytics_has_arguments_that_it_accepts(name, first):
     arguments = read_words(words[3:])
     assert (arguments["data"], arguments["imgsz"], arguments["batch"]) == ("/sets/cells.yaml", 160, 16)
     assert bool(substitution) == (name == "ultralytics-cli")
+
+
+def test_a_study_of_a_check_out_trains_there_as_it_did():
+    words = shlex.split(
+        command("yolov5", trainer="yolov5", repo="/yolov5", model="", weights="a.pt", command=("--optimizer", "Adam"))
+    )
+    assert words[:2] == ["python", "/yolov5/train.py"]
+    assert words[words.index("--cfg") + 1] == "" and words[words.index("--weights") + 1] == "a.pt"
+    assert words[words.index("--optimizer") + 1] == "Adam"
+    assert "--cfg yolov5s.yaml --weights ''" in command("yolov5", trainer="yolov5", model="")
+    assert "YOLOV7_FOLDER/train.py" in command("yolov7", trainer="yolov5", repo="/yolov5", model="")
+
+
+@pytest.mark.parametrize(
+    ("settings", "known"),
+    [
+        ({}, ("adamw", "trapezoid")),
+        ({"trainer": "toy:ToyTrainer", "optimizer": "SGD", "schedule": "linear"}, ("sgd", "linear")),
+        ({"trainer": "yolov5"}, ("sgd", "linear")),
+        ({"trainer": "yolov5", "command": ("--optimizer", "AdamW", "--cos-lr")}, ("adamw", "cosine")),
+        ({"trainer": "yolov7", "command": ("--adam",)}, ("adam", "cosine")),
+        ({"trainer": "yolov7", "command": ("--linear-lr",)}, ("sgd", "linear")),
+        ({"trainer": "yolov3"}, ("sgd", "cosine")),
+        ({"trainer": "command", "command": ("true", "{hyp}")}, ("", "")),
+    ],
+)
+def test_the_optimizer_of_a_study_is_known_unless_its_program_alone_knows_it(settings, known):
+    assert own_choices(EvolveConfig(**settings)) == known
+    optimizer, schedule = known
+    unsaid = FORMATS["mmdetection"].choices.unsaid(EvolveConfig(optimizer=optimizer, schedule=schedule))
+    assert unsaid == []
 
 
 def test_a_command_names_data_that_the_trainer_could_not_read_as_something_to_replace():

@@ -193,6 +193,14 @@ def test_another_trainer_that_is_known_is_told_in_its_words_and_only_what_the_fi
     assert "Ultralytics has no equivalent of obj 0.4: left out" in caplog.text
 
 
+def test_a_trainer_that_takes_whole_files_alone_gets_one(tmp_path):
+    path = write(tmp_path, "hyp.yaml", "lr0: 0.02\nbox: 0.1\nlabel_smoothing: 0\n")
+    whole = {**load_space("yolov7").defaults(), "lr0": 0.02, "box": 0.1}
+    assert read_hyp(str(path), "yolov7", "complete") == whole
+    assert read_hyp(str(path), "yolov7", "translate") == {"lr0": 0.02, "box": 0.1}
+    assert read_hyp(None, "yolov5", "complete") == load_space("yolov5").defaults()
+
+
 def test_a_value_that_cannot_be_translated_is_told_with_its_file(tmp_path):
     path = write(tmp_path, "hyp.yaml", "dfl: 1.5\nbox: wide\n")
     with pytest.raises(ConfigError, match=r"^hyp\.yaml: box is 'wide'; a number belongs there$"):
