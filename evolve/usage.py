@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evolve.config import USUAL, EvolveConfig
+from evolve.config import PROGRAMS, EvolveConfig
 from evolve.dialects import Told
 from evolve.paths import from_here
 from evolve.plugins import AS_OPTIONS
@@ -51,7 +51,7 @@ TORCHVISION = Choices(
 
 def own_choices(config: EvolveConfig) -> tuple[str, str]:
     """The optimizer and the schedule of a study, in our words; '' where it is only known to its program."""
-    if config.trainer not in USUAL:
+    if config.trainer not in PROGRAMS:
         return config.optimizer.lower(), config.schedule
     if config.trainer == "command":
         return "", ""

@@ -390,6 +390,7 @@ def test_a_study_of_a_check_out_trains_there_as_it_did():
     [
         ({}, ("adamw", "trapezoid")),
         ({"trainer": "toy:ToyTrainer", "optimizer": "SGD", "schedule": "linear"}, ("sgd", "linear")),
+        ({"trainer": "ultralytics", "optimizer": "AdamW", "schedule": "cosine"}, ("adamw", "cosine")),
         ({"trainer": "yolov5"}, ("sgd", "linear")),
         ({"trainer": "yolov5", "command": ("--optimizer", "AdamW", "--cos-lr")}, ("adamw", "cosine")),
         ({"trainer": "yolov7", "command": ("--adam",)}, ("adam", "cosine")),
