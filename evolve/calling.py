@@ -38,10 +38,12 @@ def evolve(
     Without a `watcher` it tells how it goes: a table in a notebook, lines elsewhere; `quiet` tells nothing. Raises what
     `evolve.engine.evolve` does.
     """
-    from evolve.engine import evolve as run
-    from evolve.notebook import watcher_here
-    from evolve.result import Result
-    from studies import sqlite_url
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # by tqdm, which Optuna imports in a notebook
+        from evolve.engine import evolve as run
+        from evolve.notebook import watcher_here
+        from evolve.result import Result
+        from studies import sqlite_url
 
     objects = {name: settings.pop(name) for name in ("trainer", "space") if not _is_name(settings.get(name, ""))}
     if "trainer" in objects and config is None and "data" not in settings:
