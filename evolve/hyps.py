@@ -55,6 +55,11 @@ def _completed(hyp: Hyp, trainer: str) -> Hyp:
     return hyp if own is None or own.open else {**own.values, **hyp}
 
 
+def beyond_space(trainer: str) -> Collection[str]:
+    """What a trainer's hyp files may hold beside the hyps of its space."""
+    return DIALECTS[trainer].own if trainer in DIALECTS else ()
+
+
 def as_read(hyp: Hyp, trainer: str, how: str) -> Hyp:
     """A hyp as a trainer reads it, `how` being 'translate', 'complete' or 'adopt' (see `evolve.plugins`).
 

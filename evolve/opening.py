@@ -16,9 +16,9 @@ from optuna.storages import BaseStorage
 from evolve.config import COLUMNS, ConfigError, EvolveConfig
 from evolve.fitness import Fitness
 from evolve.goals import Goals
-from evolve.hyps import read_hyp
+from evolve.hyps import beyond_space, read_hyp
 from evolve.paths import RunPaths
-from search_spaces import Space, SpaceError, load_space
+from search_spaces import Space, SpaceError, Value, load_space
 from studies import StudyError, build_pruner, build_sampler, open_storage, open_study, sqlite_url
 from studies.study import IDENTITY
 from studies.trials import base_seeds_of
@@ -31,7 +31,9 @@ def space_of(config: EvolveConfig) -> Space:
         raise ConfigError(f"--trainer {config.trainer} needs --space FILE: the hyps of the program, and their bounds")
     space = load_space(config.space)
     if config.hyp is not None:
-        space = space.with_base(read_hyp(config.hyp, config.trainer, "translate"))
+        base = read_hyp(config.hyp, config.trainer, "translate")
+        space = _with_fixed(space, {name: base[name] for name in beyond_space(config.trainer) if name in base})
+        space = space.with_base(base)
     layers = [name for name in config.freeze if name == "backbone" or name.isdecimal()]
     if layers:
         raise SpaceError(f"--freeze {layers[0]} names no hyp: layers are frozen by --freeze-layers")
@@ -39,6 +41,12 @@ def space_of(config: EvolveConfig) -> Space:
     if config.only:
         space = space.only(config.only)
     return _evolving(space, "every hyp has a fixed value")
+
+
+def _with_fixed(space: Space, values: Mapping[str, Value]) -> Space:
+    """The space with these values too, where it has no such hyps."""
+    more = {name: value for name, value in values.items() if name not in space.order}
+    return replace(space, fixed={**space.fixed, **more}, order=(*space.order, *more)) if more else space
 
 
 def fit_to_length(space: Space, config: EvolveConfig) -> Space:

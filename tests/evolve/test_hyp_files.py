@@ -179,6 +179,13 @@ def test_a_study_starts_from_every_format(name):
     assert space.defaults()["box"] == pytest.approx(HYP["box"])
 
 
+@pytest.mark.parametrize("name", ["yolov3", "yolov5", "yolov7", "ultralytics"])
+def test_a_study_of_another_trainer_starts_from_what_was_exported_for_it(name):
+    asked = {"trainer": name, "hyp": str(GOLDEN / FORMATS[name].file), "epochs": 50}
+    space = space_of(resolve_config(asked))
+    assert space.defaults() == pytest.approx(read_hyp(asked["hyp"], name, "complete"))
+
+
 def test_a_file_that_could_be_anybodys_is_taken_for_the_trainers_own(tmp_path, caplog):
     path = write(tmp_path, "hyp.yaml", DISPUTED)
     assert read_hyp(str(path), "detection", "translate") == {"lr0": 0.01, "box": 0.1, "cls": 0.4}
