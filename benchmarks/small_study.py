@@ -27,23 +27,30 @@ Found = TypeVar("Found")
 
 
 class SmallStudy:
-    """`evolve run` on one run folder, started as often as asked; `close` leaves no process behind."""
+    """`evolve run` on one run folder, started as often as asked; `close` leaves no process behind.
+
+    `usual` are settings of a study that may be started with any total of generations, and again with more of them.
+    """
 
     def __init__(
-        self, runs: Path, name: str, settings: Sequence[str], environment: Mapping[str, str] | None = None
+        self,
+        runs: Path,
+        name: str,
+        settings: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        usual: Sequence[str] = ("--race", "0", "--base-seeds", "3"),
     ) -> None:
         self.folder = runs / name
         self.paths = RunPaths(self.folder)
         self.output = runs / f"{name}.log"
-        self._arguments = ["--runs", str(runs), "--study", name, *settings]
+        self._arguments = [*usual, "--runs", str(runs), "--study", name, *settings]
         self._mark = uuid.uuid4().hex
         self._environment = dict(environment or {})
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, generations: int) -> subprocess.Popen[bytes]:
         """`evolve run` up to that total of generations; what it says is appended to `output`."""
-        command = [sys.executable, "-m", "evolve", "run", "--race", "0", "--generations", str(generations)]
-        command += ["--base-seeds", "3", *self._arguments]  # whatever the total that the study is first started with
+        command = [sys.executable, "-m", "evolve", "run", "--generations", str(generations), *self._arguments]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with open(self.output, "ab") as output:
             process = subprocess.Popen(

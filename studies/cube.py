@@ -16,9 +16,10 @@ Floats = NDArray[np.float64]
 class Cube:
     """The evolving params of a space as the axes of [0, 1]^d, in the space's order; a point is a row of d places.
 
-    A log param is measured by ratios. Each value of an int or categorical param owns a cell, and `snap` moves points to
-    the value's place in it. A gene that changes nothing while another hyp is 0 (or False) is *dead* there: `settle`
-    moves it to the base's place, so that points which train alike are alike.
+    A log param is measured by ratios, and one that begins at 0, its lowest value, by its square root: it is a strength
+    that is off at first, and its first steps are small ones. Each value of an int or categorical param owns a cell, and
+    `snap` moves points to the value's place in it. A gene that changes nothing while another hyp is 0 (or False) is
+    *dead* there: `settle` moves it to the base's place, so that points which train alike are alike.
     """
 
     def __init__(self, space: Space) -> None:
@@ -28,6 +29,7 @@ class Cube:
         self.categorical = np.array([bool(param.choices) for param in self.params])
         self.levels = np.array([param.levels or 0 for param in self.params])
         self.cells = np.array([1 / param.levels if param.levels else 0.0 for param in self.params])
+        self._powers = np.array([2.0 if _begins_at_zero(param) else 1.0 for param in self.params])
         self.base = np.array([param.to_unit(param.default) for param in self.params])
         self._base_hyp = space.defaults()
         self._stepped = [i for i, param in enumerate(self.params) if param.levels is not None]
@@ -44,7 +46,8 @@ class Cube:
         """The point of a hyp; what the hyp lacks has the base's place. Not to be written to."""
         key = tuple(hyp.get(name, self._base_hyp[name]) for name in self.names)
         if (found := self._places.get(key)) is None:
-            found = np.array([param.to_unit(value) for param, value in zip(self.params, key, strict=True)])
+            units = np.array([param.to_unit(value) for param, value in zip(self.params, key, strict=True)])
+            found = units ** (1 / self._powers)
             self._places[key] = found
         return found
 
@@ -55,7 +58,7 @@ class Cube:
 
     def hyp_at(self, point: Floats) -> dict[str, Value]:
         """The values of the evolving params at a point, rounded as they will be saved."""
-        return {param.name: param.from_unit(u) for param, u in zip(self.params, point, strict=True)}
+        return {param.name: param.from_unit(u) for param, u in zip(self.params, point**self._powers, strict=True)}
 
     def snap(self, points: Floats) -> Floats:
         """The points [n, d] with ints and choices moved to the places of their values."""
@@ -114,6 +117,10 @@ class Cube:
             return np.zeros(len(points), dtype=bool)
         near: NDArray[np.bool_] = abs(points[:, self._axis[name]] - zero) < 1e-12
         return near
+
+
+def _begins_at_zero(param: Param) -> bool:
+    return not (param.choices or param.log or param.levels) and param.low == param.default == 0
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -49,19 +49,21 @@ CATEGORICAL_RATE = 0.2  # a categorical gene has no small step, so it leaps more
 
 @dataclass(frozen=True)
 class Scored:
-    """A hyp that was trained to the end, its fitness (higher is better), and its trial's number."""
+    """A hyp that was trained to the end, its fitness (higher is better), its trial's number, and its learning curve."""
 
     hyp: Hyp
     fitness: float
     number: int
+    curve: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A hyp that has no fitness, and its trial's number."""
+    """A hyp that has no fitness, its trial's number, and the last epoch of a trial that was pruned, with its value."""
 
     hyp: Hyp
     number: int
+    last: tuple[int, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,11 @@ best of them by the model's optimism breed again among themselves for a few roun
 child in five is trained unseen by the model, which would otherwise never learn where it is wrong.
 
 The model (`studies.surrogate`) sees at most SEEN trials: what a child costs does not grow with the study. A trial that
-was pruned or failed enters it as no better than the worst that was trained to the end: its own last value is that of
-a shorter training. One that is still running enters as an average one, so that workers do not crowd.
+was pruned enters it with the fitness that it would have come to (`studies.expectation`): its last value is that of a
+shorter training. One that is still running enters as an average one, so that workers do not crowd.
+
+Of a detector's 27 hyps most random ones are hopeless, and a hopeful model loves what is far from all that it knows. So
+steps are short, no longer with many genes than with few, and a child drawn at random is trained only unseen by it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Space, Value
 from studies.cube import Cube, Floats, cube_of, reflect
+from studies.expectation import expect
 from studies.genetics import TRIES, Child, Population, Scored, Tried, fresh, normalised
 from studies.surrogate import Surrogate, fit_kernel
 
@@ -28,7 +32,7 @@ POOL = 100  # children bred of the trials
 ROUNDS, BREEDERS = 4, 10  # how often the model's favourites breed on, and how many they are
 OPTIMISM = 3.0  # so many standard deviations above the model's mean are hoped for, times |N(0, 1)|
 UNSEEN = 0.2  # of the children are trained whatever the model says
-YOUNG = 5  # complete trials without which there is nothing to model
+COMPLETE, YOUNG = 3, 5  # trials that are complete, and finished ones in all, without which there is nothing to model
 
 # Measured while it was made: regret after 30, 100 and 300 trials, on the development half of LCBench (17 tasks, 3
 # seeds, noise .10; standard error about .03 .02 .02; the rule of ultralytics: .36 .23 .15) and on BBOB in 20 dimensions
@@ -59,10 +63,10 @@ UNIFORM = 0.05
 FROM_BASE = 0.3  # while nothing beats the base; the less, the more trials do
 ELITE, ELITE_LEAST, ELITE_MOST = 0.2, 5, 30
 
-SIGMAS = (0.02, 0.35)
-FINE_SIGMAS = (0.005, 0.2)  # of the model's favourites
+LENGTHS = (0.03, 0.5)  # of a step in the unit cube, as a root of squares: as far with all genes as with two
+FINE_LENGTHS = (0.01, 0.3)  # of the model's favourites
+STAYS = 0.2  # of the children that overshoot a bound stay on it
 LEAST_MOVED = 2  # genes on average, up to all of them
-FROM_BASE_SIGMA = 0.2
 LEAP = 0.2  # how often a categorical gene that is hit takes another value
 
 SEEN = 250
@@ -104,12 +108,13 @@ class Modern:
         is one of `normalised`. Raises SpaceError where nothing can evolve, SpaceExhausted where nothing new was found.
         """
         cube = cube_of(space)
-        if len(population.scored) < YOUNG:
+        if len(population.scored) < COMPLETE or len(population.scored) + len(population.hopeless) < YOUNG:
             return _blind(population, space, cube, rng)
         population = _by_number(population)
         brood = breed(population, cube, POOL, rng)
         told = population if self.censored else replace(population, hopeless=())
         if rng.random() >= self.unseen and (model := model_of(told, cube)) is not None:
+            brood = brood.pick(np.flatnonzero(brood.sources != SOURCES.index("uniform")))
             brood = select(brood, model, cube, rng)
         return _first_new(brood, population, space, cube) or _blind(population, space, cube, rng)
 
@@ -128,15 +133,15 @@ def breed(population: Population, cube: Cube, n: int, rng: Generator) -> Brood:
     noise = rng.standard_normal((n, cube.d)) * cube.gains
     sources = rng.choice(len(SOURCES), size=n, p=shares(population))
     hit = masks(n, cube.d, LEAST_MOVED, rng)
-    steps = np.maximum(log_uniform(*SIGMAS, n, rng) * cube.gains, cube.cells) * rng.standard_normal((n, cube.d))
+    steps = stride(LENGTHS, hit, cube, rng)
     span = rng.uniform(0.3, 1, (n, 1)) * (elite[fathers] - elite[others]) * (rng.random((n, cube.d)) < 0.7)
     of = [(sources == i)[:, None] for i in range(len(SOURCES))]
     start = np.select(of, [elite[mothers], mean, elite[mothers], cube.base, rng.random((n, cube.d))])
     moves = [
-        hit * steps,
-        hit * steps,
+        steps,
+        steps,
         span + 0.01 * noise,
-        hit * np.maximum(FROM_BASE_SIGMA * cube.gains, cube.cells) * noise,
+        steps,
         np.zeros(1),
     ]
     points = leap(start + np.select(of, moves), start, hit, cube, rng)
@@ -155,8 +160,7 @@ def select(brood: Brood, model: Surrogate, cube: Cube, rng: Generator) -> Brood:
         ancestors = np.repeat(favourites, POOL // BREEDERS)
         start = brood.points[ancestors]
         hit = masks(len(start), cube.d, LEAST_MOVED, rng)
-        sigma = log_uniform(*FINE_SIGMAS, len(start), rng) * cube.gains
-        points = start + hit * np.maximum(sigma, cube.cells) * rng.standard_normal(start.shape)
+        points = start + stride(FINE_LENGTHS, hit, cube, rng)
         points = undo_dead(cube.snap(bounded(leap(points, start, hit, cube, rng), rng)), start, cube)
         bred = Brood(points, brood.sources[ancestors], brood.parents[ancestors])
         hopes = np.concatenate([hopes[favourites], _hope(model, bred, cube, optimism)])
@@ -222,9 +226,16 @@ def masks(n: int, d: int, least: float, rng: Generator) -> NDArray[np.bool_]:
     return hit
 
 
+def stride(lengths: tuple[float, float], hit: NDArray[np.bool_], cube: Cube, rng: Generator) -> Floats:
+    """A step [n, d] for each child over the genes that are hit, each of a length of its own."""
+    sigma = log_uniform(*lengths, len(hit), rng) / np.sqrt(hit.sum(axis=1, keepdims=True))
+    moved: Floats = hit * np.maximum(sigma * cube.gains, cube.cells) * rng.standard_normal(hit.shape)
+    return moved
+
+
 def bounded(points: Floats, rng: Generator) -> Floats:
     """Points within the cube: each child is reflected at its bounds, or stays on them, so that 0 can be reached."""
-    stays = rng.random((len(points), 1)) < 0.5
+    stays = rng.random((len(points), 1)) < STAYS
     return np.where(stays, np.clip(points, 0, 1), reflect(points))
 
 
@@ -265,9 +276,9 @@ def _hope(model: Surrogate, brood: Brood, cube: Cube, optimism: float) -> Floats
 
 
 def _told(population: Population, scale: Scale, cube: Cube) -> tuple[Floats, Floats]:
-    """Points [n, d] and values [n] of all trials: pruned and failed ones as the worst, running ones as the median."""
+    """Points [n, d] and values [n] of all trials: those that were stopped as expected, running ones as the median."""
     values = scale.of_fitness(np.array([one.fitness for one in population.scored]))
-    hopeless = np.full(len(population.hopeless), values.min())
+    hopeless = scale.of_fitness(expect(population.scored, population.hopeless))
     values = np.concatenate([values, hopeless, np.zeros(len(population.running))])
     tried: list[Scored | Tried] = [*population.scored, *population.hopeless, *population.running]
     return cube.features(cube.places(one.hyp for one in tried)), values

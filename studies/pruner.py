@@ -35,19 +35,21 @@ FIRST_RUNG = 0.1  # of the epochs: what is seen before says little about the end
 class EvolvePruner(BasePruner):
     """Stops a trial once neither its rank at this epoch nor what the best were at this epoch speaks for it.
 
-    It is asked after every epoch from a tenth of the training on, never within the warm-up. A trial goes on
+    It is asked after every epoch from a tenth of the training on, never within the warm-up and not before epoch
+    `ranked_from` (in trainings of less than ten epochs: 40 %): a few epochs are all warm-up. A trial goes on
 
     - while fewer than `startup` rivals have ended: there is nothing to learn from yet;
     - if it is among the best `share` of its rivals, until `plateau` of the epochs are over; after that the share falls
       with the square of the epoch. Rivals that were stopped earlier count as worse. Two may always go on;
     - if one of the `elite` best rivals was no better at this epoch: where early epochs tell nothing of the end, the
       best were low there, too, and nobody is stopped by chance;
-    - if less than the noise floor at this epoch parts it from either: what the base differs by from seed to seed.
+    - if less than `doubt` noise floors at this epoch part it from either: what the base differs by from seed to seed.
+      Both are noisy, and the floor is known from a few trainings.
 
     Rivals are the last `history` trials that ended or are older, so that a population that gets better is compared with
     what it is now, a decision costs the same in a study of any length, and a resumed study decides alike. Failed trials
     are none, their values may be those of a divergence. Values are means over the last twentieth of the epochs. Ties
-    stay. What is at 0 where most rivals are above it is stopped at once, from the third trial on.
+    stay. What is at 0 where most rivals are above it is stopped from the third trial on, at whatever epoch.
 
     Never stopped: the base, as its trainings measure the noise; in a study that is not ours that is trial 0.
 
@@ -60,12 +62,18 @@ class EvolvePruner(BasePruner):
     share: float = 0.22
     plateau: float = 1 / 3
     elite: int = 2
+    doubt: float = 2.0
+    ranked_from: int = 4
     startup: int = 3
     history: int = 75
 
     @property
     def first_epoch(self) -> int:
-        """The first epoch that may end a trial."""
+        """The first epoch that may end a trial which has found something."""
+        return max(self._first_sign, min(self.ranked_from, math.ceil(0.4 * self.epochs)))
+
+    @property
+    def _first_sign(self) -> int:
         return max(1, round(FIRST_RUNG * self.epochs), math.ceil(self.warmup_epochs))
 
     def share_at(self, epoch: int) -> float:
@@ -77,7 +85,7 @@ class EvolvePruner(BasePruner):
         if epoch is None or is_base(trial):
             return False
         done = epoch + (0 in trial.intermediate_values)
-        if not self.first_epoch <= done < self.epochs:
+        if not self._first_sign <= done < self.epochs:
             return False
         trials = trials_of(study)
         sign = 1 if study.direction == StudyDirection.MAXIMIZE else -1
@@ -86,9 +94,9 @@ class EvolvePruner(BasePruner):
         own = sign * self._value(trial, epoch)
         if own == 0 and len(at_epoch) > 1 and sum(value > 0 for value in at_epoch.values()) > len(at_epoch) / 2:
             return True
-        if sum(rival.state.is_finished() for rival in rivals) < self.startup:
+        if done < self.first_epoch or sum(rival.state.is_finished() for rival in rivals) < self.startup:
             return False
-        own += self._noise(trials, epoch)
+        own += self.doubt * self._noise(trials, epoch)
         room = max(2, self.share_at(done) * (len(rivals) + 1))
         if sum(value > own for value in at_epoch.values()) < room and not math.isnan(own):
             return False

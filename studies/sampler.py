@@ -186,9 +186,12 @@ class _Tally:
         if not trial.state.is_finished():
             self.running.append(Tried(hyp, trial.number))
         elif trial.state != TrialState.COMPLETE or trial.value is None or not math.isfinite(trial.value):
-            self.hopeless.append(Tried(hyp, trial.number))  # Optuna takes an infinite value for one that counts
+            reports = trial.intermediate_values if trial.state == TrialState.PRUNED else {}
+            last = (max(reports), sign * reports[max(reports)]) if reports else None
+            self.hopeless.append(Tried(hyp, trial.number, last))  # Optuna takes an infinite value for one that counts
         else:
-            self.scored.append(Scored(hyp, sign * trial.value, trial.number))
+            curve = {epoch: sign * value for epoch, value in trial.intermediate_values.items()}
+            self.scored.append(Scored(hyp, sign * trial.value, trial.number, curve))
             if is_base(trial):
                 self.base.append(sign * trial.value)
 

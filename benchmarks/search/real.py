@@ -101,7 +101,7 @@ def search(folder: Path, arm: str, config: EvolveConfig, budget_s: int) -> dict[
     shutil.rmtree(folder / arm, ignore_errors=True)
     settings = {name: getattr(config, name) for name in SETTINGS}
     flags = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    study = SmallStudy(folder, arm, [*flags, "--budget", f"{budget_s}s", *ARMS[arm]])
+    study = SmallStudy(folder, arm, [*flags, "--budget", f"{budget_s}s", *ARMS[arm]], usual=())
     began = time.monotonic()
     try:
         study.run(config.generations)

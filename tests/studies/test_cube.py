@@ -32,6 +32,21 @@ def settled(cube: Cube, **hyp: object) -> dict[str, object]:
     return cube.hyp_at(point)
 
 
+def test_a_strength_that_is_off_at_first_is_measured_by_its_root_and_its_first_steps_are_small() -> None:
+    params = (
+        Param("degrees", 0.0, 0.0, 40.0),
+        Param("translate", 0.1, 0.0, 0.4),  # on at first
+        Param("shear", 0.0, -10.0, 10.0),  # 0 is its middle
+        Param("shifts", 0, 0, 4, step=1),
+    )
+    cube = Cube(Space("strengths", params))
+    point = cube.place({"degrees": 10.0, "translate": 0.1, "shear": 0.0, "shifts": 0})
+    assert point == pytest.approx([0.5, 0.25, 0.5, 0.1])
+    assert cube.hyp_at(point)["degrees"] == 10.0
+    assert cube.base[0] == 0
+    assert cube.hyp_at(cube.base + 0.1)["degrees"] == pytest.approx(0.4)
+
+
 @given(space=spaces(), seed=st.integers(0, 2**32))
 @settings(deadline=None)
 def test_a_snapped_point_is_the_place_of_its_hyp(space: Space, seed: int) -> None:

@@ -33,6 +33,7 @@ from studies.modern import (
     modern,
     rank_weights,
     shares,
+    stride,
 )
 
 DETECTION = load_space("detection")
@@ -197,7 +198,27 @@ def test_a_point_beyond_a_bound_is_reflected_or_stays_there() -> None:
     found = bounded(np.full((500, 2), -0.2), default_rng(0))
     assert set(np.round(found, 9).ravel()) == {0.0, 0.2}
     assert (found[:, 0] == found[:, 1]).all()
-    assert 0.4 < np.mean(found[:, 0] == 0) < 0.6
+    assert 0.15 < np.mean(found[:, 0] == 0) < 0.25
+
+
+def test_a_step_goes_as_far_with_all_genes_as_with_two() -> None:
+    cube = cube_of(SQUARE)
+    few, all_of_them = (np.tile(np.arange(6) < hits, (4000, 1)) for hits in (2, 6))
+    for lengths in ((0.1, 0.1), (0.4, 0.4)):
+        for hit in (few, all_of_them):
+            moved = stride(lengths, hit, cube, default_rng(0))
+            assert np.sqrt(np.mean(np.square(moved).sum(axis=1))) == pytest.approx(lengths[0], rel=0.05)
+            assert not moved[~hit].any()
+
+
+def test_a_child_drawn_at_random_is_trained_unseen_by_the_model_only() -> None:
+    told = population(scored(scattered(SQUARE, 40), noisy))
+    made = {
+        unseen: {Modern(unseen=unseen)(told, SQUARE, default_rng(seed)).operator for seed in range(150)}
+        for unseen in (0.0, 1.0)
+    }
+    assert "uniform" not in made[0.0]
+    assert "uniform" in made[1.0]
 
 
 def test_a_choice_leaps_or_stays() -> None:
@@ -244,7 +265,7 @@ def test_a_dead_gene_stays_where_its_source_starts() -> None:
     ]
     cube = cube_of(space)
     mixup = cube.names.index("mixup")
-    brood = breed(population(trials), cube, 1000, default_rng(0))
+    brood = breed(population(trials), cube, 2000, default_rng(0))
     starts = {one.number: cube.place(one.hyp)[mixup] for one in trials} | {-1: cube.base[mixup]}
     of_one = np.isin(brood.sources, [SOURCES.index(name) for name in ("step", "difference", "base")])
     dead = cube.dead(brood.points)[:, mixup] & of_one
@@ -393,6 +414,18 @@ def test_where_trials_were_pruned_or_failed_fewer_are_tried() -> None:
     unwarned, warned = share_of_high([]), share_of_high(high)
     assert unwarned > 0.6
     assert warned < unwarned / 2
+
+
+def test_the_model_tells_those_pruned_far_behind_from_those_that_were_nearly_as_good() -> None:
+    tried = scattered(SQUARE, 12)
+    trials = [Scored(one.hyp, noisy(one.hyp), one.number, {4: 0.5 + 0.02 * noisy(one.hyp)}) for one in tried]
+    cube, near = cube_of(SQUARE), scattered(SQUARE, 60, start=100)
+    is_low = [float(one.hyp["x0"]) < 0.5 for one in near]
+    pruned = [replace(one, last=(4, 0.01 if low else 0.49)) for one, low in zip(near, is_low, strict=True)]
+    model = model_of(population(trials, pruned), cube)
+    assert model is not None
+    mean, _ = model.predict(cube.features(cube.places(one.hyp for one in near)))
+    assert np.quantile(mean[is_low], 0.9) < np.quantile(mean[np.invert(is_low)], 0.1)
 
 
 def test_those_in_training_keep_others_from_trying_nearly_the_same() -> None:

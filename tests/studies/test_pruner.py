@@ -168,7 +168,8 @@ def low_base(*curves, **options):
 
 def evolve_pruner(**options):
     """Asks from epoch 1 of 8 on; the share is its own until epoch 2, a quarter of it at epoch 4."""
-    return EvolvePruner(8, **{"share": 0.25, "plateau": 0.25, "elite": 3, "startup": 5, **options})
+    usual = {"share": 0.25, "plateau": 0.25, "elite": 3, "startup": 5, "doubt": 1.0, "ranked_from": 1}
+    return EvolvePruner(8, **{**usual, **options})
 
 
 def rising(*ends):
@@ -203,9 +204,12 @@ def test_the_share_shrinks_with_the_square_of_the_epoch_once_its_plateau_is_over
 
 
 @pytest.mark.parametrize(
-    ("epochs", "warmup_epochs", "first"), [(10, 0, 1), (10, 5 / 3, 2), (51, 0, 5), (30, 5, 5), (3, 0, 1), (3, 3, 3)]
+    ("epochs", "warmup_epochs", "first"),
+    [(10, 0, 4), (10, 5 / 3, 4), (51, 0, 5), (30, 5, 5), (5, 0, 2), (3, 0, 2), (3, 3, 3)],
 )
-def test_a_trial_may_end_from_a_tenth_of_its_epochs_on_but_not_within_the_warm_up(epochs, warmup_epochs, first):
+def test_a_trial_may_end_from_a_tenth_of_its_epochs_on_but_not_within_the_warm_up_nor_the_first_epochs(
+    epochs, warmup_epochs, first
+):
     pruner = EvolvePruner(epochs, warmup_epochs)
     assert pruner.first_epoch == first
     study = study_of(*[flat(0.6, epochs)] * 8)
@@ -232,6 +236,7 @@ def test_less_than_the_base_differs_by_from_seed_to_seed_ends_no_trial():
     for end in (0.4, 0.6):  # the base itself is at 0.5
         study.add_trial(trial_of(flat(end), base=True))  # a standard deviation of 0.1
     assert pruned_at(study, flat(0.75), evolve_pruner(elite=0)) is NEVER
+    assert pruned_at(study, flat(0.65), evolve_pruner(elite=0, doubt=2.0)) is NEVER
     assert pruned_at(study, flat(0.55), evolve_pruner(elite=0)) == 1
 
 
