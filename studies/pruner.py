@@ -44,7 +44,7 @@ class EvolvePruner(BasePruner):
     - if one of the `elite` best rivals was no better at this epoch: where early epochs tell nothing of the end, the
       best were low there, too, and nobody is stopped by chance;
     - if less than `doubt` noise floors at this epoch part it from either: what the base differs by from seed to seed.
-      Both are noisy, and the floor is known from a few trainings.
+      Both are noisy, so that they differ by the root of two of it without a reason.
 
     Rivals are the last `history` trials that ended or are older, so that a population that gets better is compared with
     what it is now, a decision costs the same in a study of any length, and a resumed study decides alike. Failed trials
@@ -62,7 +62,7 @@ class EvolvePruner(BasePruner):
     share: float = 0.22
     plateau: float = 1 / 3
     elite: int = 2
-    doubt: float = 2.0
+    doubt: float = 1.4
     ranked_from: int = 4
     startup: int = 3
     history: int = 75
