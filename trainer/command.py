@@ -324,8 +324,12 @@ class _Run:
         finally:
             signal_group(self.process, signal.SIGKILL)
             self.process.wait()
-            self._source.close()
-            self._lifeline.close()
+            try:
+                with suppress(TrainerError):
+                    self._source.read(last=True)  # its last words are in the pipe still
+            finally:
+                self._source.close()
+                self._lifeline.close()
 
 
 class _Lines:

@@ -30,7 +30,7 @@ def train(job):
         if os.path.exists("hang"):
             (job.workdir / "pid").write_text(str(os.getpid()))
             time.sleep(600)
-        time.sleep(0.1)
+        time.sleep(0.6 if os.path.exists("slow") else 0.1)
         score = 0.5 + 0.1 * job.hyp["momentum"]
         yield EpochMetrics(epoch, score, score, score, score)
 """
@@ -75,6 +75,7 @@ def test_a_study_in_a_notebook_is_one_output_that_changes_in_place(world: World,
 
 
 def test_the_panel_stands_there_while_a_study_runs(world: World, monkeypatch: pytest.MonkeyPatch):
+    (world.folder / "slow").touch()
     client = notebook_of(world, monkeypatch, TRAIN, EVOLVE)
     client.execute()
     panels = [text for _, text in client.sent if "time left" in text]

@@ -79,12 +79,19 @@ def test_the_user_is_told_once_that_it_is_away_and_once_that_it_is_back(server, 
     server.stop()
     reader = threading.Thread(target=trials_of, args=(study,))
     reader.start()
-    time.sleep(4)
+    deadline = time.monotonic() + 60
+    while not told(caplog) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(2)  # it could be told again
     server.start()
     reader.join()
-    away, back = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    away, back = told(caplog)
     assert re.fullmatch(r"storage \w+://.*:\*\*\*@.* does not answer; waiting up to 120 seconds for it", away)
     assert re.fullmatch(r"storage \w+://.*:\*\*\*@.* answers again, after \d+ seconds", back)
+
+
+def told(caplog):
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 # an answer that gets lost
@@ -237,9 +244,15 @@ def open_when_ready(url, ready):
     open_storage(url)
 
 
+def work_when_ready(ready, url, space, total, pause_s):
+    ready.wait()
+    work(url, space, total, pause_s)
+
+
 def test_workers_that_share_a_study_get_different_trials(server, space):
     open_small(server.url, space, exclusive=False)
-    workers = [in_process(work, server.url, space, 12, 0) for _ in range(4)]
+    ready = fork.Barrier(4)
+    workers = [in_process(work_when_ready, ready, server.url, space, 12, 0.1) for _ in range(4)]
     assert [exit_code(worker) for worker in workers] == [0] * 4
     trials = trials_of(open_small(server.url, space, exclusive=False))
     assert 12 <= len(trials) <= 15
