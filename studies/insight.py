@@ -189,14 +189,14 @@ def _binding(
             continue
         for side, bound in zip(("low", "high"), param.bounds, strict=True):
             moved = [hyp[param.name] for hyp in hyps if hyp[param.name] != base[param.name]]
-            share = sum(_sits_at(param, value, side) for value in moved) / len(hyps)
+            share = sum(sits_at(param, value, side) for value in moved) / len(hyps)
             wider = _wider(param, side, limits)
             if share >= BINDING_SHARE and getattr(wider, side) != bound:
                 found.append(Binding(param.name, side, bound, share, wider))
     return found
 
 
-def _sits_at(param: Param, value: Value, side: str) -> bool:
+def sits_at(param: Param, value: Value, side: str) -> bool:
     if param.kind == "int":
         return bool(value == getattr(param, side))
     place = param.to_unit(value)
