@@ -8,12 +8,13 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help evolve test lint
+.PHONY: help evolve test lint docs
 
 help:
 	@echo "make evolve   evolve hyps on the built-in data set  [GENERATIONS=$(GENERATIONS) ARGS='--model nano']"
 	@echo "make test     run the tests                         [ARGS='-k sampler']"
 	@echo "make lint     ruff and mypy, changing nothing"
+	@echo "make docs     the pages in docs/ as a site: site/index.html"
 	@echo "PYTHON=...    the Python 3.11 or newer that makes $(VENV)"
 
 # exec: a Ctrl-C reaches evolve itself, and make waits until it has put everything away.
@@ -28,6 +29,10 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
+docs: $(VENV)/installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "site/index.html"
+
 # The stamps: what is installed stays so until pyproject.toml changes. Sources need no reinstall (-e).
 $(VENV)/installed-run: pyproject.toml | $(VENV)/bin/pip
 	$(PIP) install -e .
@@ -40,6 +45,10 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/pip
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/pip
 	$(PIP) install -e '.[dev]'
 	@touch $(VENV)/installed-run $(VENV)/installed-test $@
+
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/pip
+	$(PIP) install -e '.[docs]'
+	@touch $(VENV)/installed-run $@
 
 # pip, not python, is the sign of a whole environment: where ensurepip is missing (Debian packs it apart), python is
 # there and pip is not, and the next call tries again. An environment that is there is kept, whoever made it.
