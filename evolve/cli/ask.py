@@ -1,0 +1,99 @@
+"""The commands that tell of studies; they only read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evolve.cli.door import quieten_libraries, under
+from evolve.cli.options import found_study
+from evolve.standing import NoResult
+from search_spaces import dump_hyp
+
+command = under("Look and ask")
+
+
+@command()
+@click.argument("study", required=False)
+@found_study
+@click.option("--study", "named", metavar="NAME", help="Name of the study in --storage; the same as STUDY.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def status(study: str | None, runs: str, storage: str | None, named: str | None, as_json: bool) -> None:
+    """Tell who works on a study, how fast, and what is left.
+
+    With the reasons of failures and the best so far. It only reads, while others work. Without STUDY it is the study
+    that improved last. With --storage it needs no run folder, so that it works from any machine that reaches the
+    storage. Workers are known by the trials that they are at: who waits for one is not seen.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.lookup import find_stored
+    from evolve.status import status_as_json, tell_status
+    from studies import storage_errors
+
+    with storage_errors(storage or ""):
+        found = find_stored(study or named, Path(runs), storage)
+        if as_json:
+            click.echo(status_as_json(found))
+        else:
+            tell_status(Console(), found)
+
+
+@command()
+@click.argument("study", required=False)
+@found_study
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the hyp file.")
+def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> None:
+    """Show the best hyp of a study, or the front of several goals.
+
+    Without STUDY it is the study that improved last.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.lookup import find_study
+    from evolve.panel import say_best, say_decided, say_front
+
+    found = find_study(study, Path(runs), storage)
+    if found.best is None:
+        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+    if as_yaml:
+        click.echo(dump_hyp(found.decision.hyp if found.decision else found.best.hyp), nl=False)
+    elif found.best.goals:
+        say_front(Console(), found.front, found.paths.best_hyp)
+    elif found.decision:
+        say_decided(Console(), found.decision, found.base, found.paths.best_hyp)
+    else:
+        say_best(Console(), found.best, found.base, found.paths.best_hyp)
+
+
+@command()
+@click.argument("study", required=False)
+@found_study
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the space, with wider bounds where they bind.")
+def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as_yaml: bool) -> None:
+    """Tell which hyps matter, which bounds bind, and what never moved.
+
+    With the advice that follows. Without STUDY it is the study that improved last.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.advising import insight_as_json, insight_into, tell_insight
+    from evolve.lookup import find_study
+    from search_spaces import dump_space
+    from studies.insight import widened
+
+    found = find_study(study, Path(runs), storage)
+    if found.best is None:
+        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+    known = insight_into(found.study, found.space)
+    if as_yaml:
+        click.echo(dump_space(widened(found.space, known)), nl=False)
+    elif as_json:
+        click.echo(insight_as_json(found.study.study_name, known))
+    else:
+        tell_insight(Console(), found.study.study_name, found.paths.config, known)
