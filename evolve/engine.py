@@ -15,6 +15,7 @@ from evolve.bucket import open_bucket
 from evolve.budget import Budget, Stop, seconds_of
 from evolve.clusters import Cluster, open_cluster
 from evolve.config import EvolveConfig, complete, dump_config
+from evolve.describing import describe
 from evolve.following import Follower
 from evolve.goals import settle_goals
 from evolve.joining import note_config
@@ -30,6 +31,7 @@ from evolve.worker import PAUSE_S, run_trials
 from studies import BestHyp, trials_of, write_atomically
 from studies.calls import Call, call
 from studies.lease import Listener
+from studies.note import leave_note
 from studies.study import requeue_lost
 from studies.trials import counts
 from trainer.process import quote_end_of
@@ -51,6 +53,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         asked = dump_config(replace(work.config, device=config.device))
         write_atomically(paths.config, asked)
         note_config(work, asked)
+        leave_note(work.study, describe(work.study))
         config = work.config
         standing = standing_of(work.study, work.space)
         budget = budget_of(config)
@@ -71,6 +74,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
                 tell_last_failure(work)
             else:
                 no_race = race_or_say_why_not(work, cluster)
+            leave_note(work.study, describe(work.study))
         except KeyboardInterrupt:
             reason = "interrupted; the same command goes on from here"
             raise

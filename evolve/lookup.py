@@ -42,6 +42,15 @@ class Found:
         return next(iter(self.front), None)
 
 
+@dataclass(frozen=True)
+class Place:
+    """The URL of a storage; the name of a study in it and its run folder, as far as these are known."""
+
+    url: str
+    study: str | None
+    paths: RunPaths | None
+
+
 def find_study(name: str | None, runs: Path, storage: str | None = None) -> Found:
     """The study of that name in `runs`, or in the folder `name`; without a name the one that improved last.
 
@@ -50,7 +59,7 @@ def find_study(name: str | None, runs: Path, storage: str | None = None) -> Foun
     paths = RunPaths(_folder(name, runs))
     url, study_name = _kept_in(paths, storage)
     with storage_errors(url):
-        study = _load(open_storage(url, read_only=True), study_name)
+        study = load(open_storage(url, read_only=True), study_name)
         noted = study.user_attrs
         space = Space.from_dict(noted[IDENTITY]["space"])
         front, decision = tuple(best_front_of(study, space)), latest_decision(study, space)
@@ -63,16 +72,27 @@ def find_stored(name: str | None, runs: Path, storage: str | None = None) -> Stu
     Without a name it is the one that improved last of those in `runs`, or the only one in `storage`. Raises
     ConfigError, StudyError.
     """
+    place = locate(name, runs, storage)
+    with storage_errors(place.url):
+        opened = open_storage(place.url, read_only=True)
+        return load(opened, place.study or _only_study(opened))
+
+
+def locate(name: str | None, runs: Path, storage: str | None = None) -> Place:
+    """Where that study is kept, by the same rules. Raises ConfigError, StudyError."""
     if storage is None or (name is not None and (_is_folder(runs / name) or _is_folder(Path(name)))):
-        url, name = _kept_in(RunPaths(_folder(name, runs)), storage)
-    else:
-        url = storage
-    with storage_errors(url):
-        opened = open_storage(url, read_only=True)
-        return _load(opened, name or _only_study(opened))
+        paths = RunPaths(_folder(name, runs))
+        return Place(*_kept_in(paths, storage), paths)
+    return Place(storage, name, _beside(storage))
 
 
-def _load(storage: BaseStorage, name: str) -> Study:
+def _beside(url: str) -> RunPaths | None:
+    """The run folder that a database lies in, if it does."""
+    folder = Path(url.removeprefix("sqlite:///")).parent
+    return RunPaths(folder) if url.startswith("sqlite:///") and _is_folder(folder) else None
+
+
+def load(storage: BaseStorage, name: str) -> Study:
     """An evolve study of that name. Raises StudyError."""
     try:
         study = optuna.load_study(study_name=name, storage=storage)

@@ -88,6 +88,11 @@ class RunPaths:
         return RunPaths(self.races / name)
 
     @property
+    def uploads(self) -> Path:
+        """What people have uploaded by a dashboard that may be written to."""
+        return self.root / "uploads"
+
+    @property
     def trials(self) -> Path:
         """The folder of the trials' folders."""
         return self.root / "trials"

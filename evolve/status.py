@@ -52,11 +52,11 @@ def status_as_json(study: Study) -> str:
 
 
 def _parts(status: Status, earlier: str) -> Iterator[RenderableType]:
-    yield Text(f"{status.study}: {_progress(status)}")
+    yield Text(f"{status.study}: {say_progress(status)}")
     yield Text(_pace(status))
     yield Text(_left(status, earlier))
     if status.best is not None:
-        yield Text(_best(status.best))
+        yield Text(say_best(status.best))
     if status.race is not None:
         now = "has ended" if status.race.is_over else "is running" if _races(status) else "was interrupted"
         yield Text(f"race {status.race.name} {now}: {status.race.done} of {status.race.trainings} trainings are done")
@@ -74,7 +74,8 @@ def _parts(status: Status, earlier: str) -> Iterator[RenderableType]:
         yield failures_table(status.failures)
 
 
-def _progress(status: Status) -> str:
+def say_progress(status: Status) -> str:
+    """How far it is, in trials by kind."""
     counts = status.counts
     of = "" if status.generations is None else f" of {status.generations}"
     kinds = f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed"
@@ -108,7 +109,8 @@ def _races(status: Status) -> bool:
     return any(worker.study != status.study for worker in status.workers)
 
 
-def _best(best: Best) -> str:
+def say_best(best: Best) -> str:
+    """What is best so far, and against what."""
     if best.goals:
         goals = ", ".join(f"{name} {show_goal(name, value)}" for name, value in best.goals.items())
         return f"the front has {best.front} hyps; that of the best first goal is trial {best.trial}: {goals}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evolve.clusters import open_cluster
 from evolve.config import ConfigError, resolve_config
+from evolve.describing import describe
 from evolve.engine import watcher_with_uploads
 from evolve.goals import Goals
 from evolve.lookup import find_study
@@ -15,6 +16,7 @@ from evolve.standing import NoResult
 from evolve.watcher import Silence, Watcher
 from evolve.work import ended, open_work
 from studies.decision import Decision
+from studies.note import leave_note
 from studies.race import CHALLENGERS, rounds_for
 from studies.racing import choose_challengers
 
@@ -49,6 +51,7 @@ def verify(
                 )
             decision = run_race(work, rounds_for(candidates, seeds), epochs or config.epochs, cluster)
             watcher.decided(decision)
+            leave_note(work.study, describe(work.study))
             reason = f"verified in trainings of {decision.epochs} epochs"
         except KeyboardInterrupt:
             reason = "interrupted; the same command goes on from here"

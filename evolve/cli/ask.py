@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from evolve.cli.door import quieten_libraries, under
-from evolve.cli.options import found_study
+from evolve.cli.options import found_study, warn_of_password
 from evolve.standing import NoResult
 from search_spaces import dump_hyp
 
@@ -39,6 +40,29 @@ def status(study: str | None, runs: str, storage: str | None, named: str | None,
             click.echo(status_as_json(found))
         else:
             tell_status(Console(), found)
+
+
+@command()
+@click.argument("study", required=False, metavar="[STUDY|STORAGE]", callback=warn_of_password)
+@found_study
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="NAME", help="Address to listen on.")
+@click.option("--port", default=8080, show_default=True, metavar="N", help="Port to listen on; 0: any that is free.")
+@click.option("--allow-write", is_flag=True, help="Let whoever reaches it change and delete studies.")
+@click.option("--open", "browse", is_flag=True, help="Open it in a browser.")
+def dashboard(study: str | None, runs: str, **asked: Any) -> None:
+    """Serve Optuna's dashboard of a study, to look at.
+
+    With our pictures, the best hyp's file and a note beside it. STUDY is one of --runs, by default the one that
+    improved last, or, with --storage, one in there; STORAGE is a URL, of which all studies are shown. It only reads,
+    while others work, and nobody but this machine reaches it. Ctrl-C ends it.
+    """
+    quieten_libraries()
+    from evolve.dashboard import dashboard as serve
+
+    def warn(text: str) -> None:
+        click.echo(f"evolve: warning: {text}", err=True)
+
+    serve(study, Path(runs), say=click.echo, warn=warn, **asked)
 
 
 @command()
