@@ -99,7 +99,7 @@ def open_dashboard(place: Place, names: frozenset[str], *, allow_write: bool = F
         study = None if place.study is None else load(reader, place.study)
         writer = open_storage(place.url) if allow_write else None
         page = "/dashboard" if study is None else f"/dashboard/studies/{study._study_id}"
-        app = create_app(OpenStorage(reader, writer), store_of(place, allow_write))  # type: ignore[arg-type]
+        app = create_app(OpenStorage(reader, writer), store_of(place, allow_write))
     add_exhibits(app, Exhibits(reader, place, draw_pictures))
     return Dashboard(Gate(app, names, allow_write), page, place)
 
