@@ -51,6 +51,11 @@ def brief(study: Study, space: Space) -> list[str]:
     return [*lines, f"`evolve insight {study.study_name}` tells what follows from it"] if lines else []
 
 
+def advise(study: str, config: Path, insight: Insight) -> list[str]:
+    """What follows from it, a line each; `config` is the study's evolve.yaml."""
+    return [" ".join(text.plain.split()) for text in _advice(study, config, insight)]
+
+
 def _parts(study: str, config: Path, insight: Insight) -> Iterator[RenderableType]:
     yield Text(f"{study}: {insight.completed} trials with a fitness; the good hyps are the best {insight.good}")
     yield Text(_spread(insight))

@@ -55,6 +55,11 @@ class RunPaths:
         return self.root / "evolve.csv"
 
     @property
+    def report(self) -> Path:
+        """The study as one page, renewed while it runs."""
+        return self.root / "report.html"
+
+    @property
     def space(self) -> Path:
         """The space of a study that Python was given one for; else it lies where the configuration says."""
         return self.root / "space.yaml"
@@ -80,7 +85,7 @@ class RunPaths:
         folders = (self.trials / "*", self.of_race("*").trials / "*")
         metrics = (folder / "metrics.jsonl" for folder in folders)
         given = (self.space, self.trainer("*"))
-        found = (self.config, *given, self.table, self.database, self.race, *best, *metrics)
+        found = (self.config, *given, self.table, self.database, self.race, self.report, *best, *metrics)
         return tuple(path.relative_to(self.root).as_posix() for path in found)
 
     def of_race(self, name: str) -> RunPaths:

@@ -80,7 +80,7 @@ def empty(title: str, why: str) -> Figure:
     """A picture of which there is nothing to see yet."""
     note = {"text": why, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
     hidden = {"visible": False}
-    return drawn(title, [], height=160, annotations=[{**note, "font": {"color": GREY}}], xaxis=hidden, yaxis=hidden)
+    return drawn(title, [], height=160, annotations=[note], xaxis=hidden, yaxis=hidden)
 
 
 def line(x: Iterable[Any], y: Iterable[Any], name: str, colour: str, **more: Any) -> Trace:

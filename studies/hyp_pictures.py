@@ -52,6 +52,7 @@ def draw_hyps(view: View, columns: int = COLUMNS) -> Figure:
         return empty(title, NOTHING)
     shown = _some(view, MOST_DOTS // len(params))
     base = next((trial for trial in view.complete if trial.base), None)
+    of_base = view.best.base_fitness if view.best else None
     best = view.by_number[view.best.number] if view.best else None
     flags = flags_of(view)
     traces: list[Trace] = []
@@ -69,8 +70,8 @@ def draw_hyps(view: View, columns: int = COLUMNS) -> Figure:
                 hovertemplate="trial %{customdata}: %{x}, fitness %{y:.4f}<extra></extra>",
                 **axes,
             ),
-            *_marked(param, base, "the base", GREY, "diamond", axes),
-            *_marked(param, best, "the best", ORANGE, "star", axes),
+            *_marked(param, base, of_base, "the base", GREY, "diamond", axes),
+            *_marked(param, best, view.best.fitness if view.best else None, "the best", ORANGE, "star", axes),
         ]
     return drawn(title, traces, **panels(view, flags, columns), hovermode="closest", showlegend=True)
 
@@ -79,7 +80,7 @@ def panels(view: View, flags: Mapping[str, Sequence[str]], columns: int) -> dict
     """The layout of the panels in so many columns: the same traces fit any."""
     params = view.space.evolving
     rows = -(-len(params) // columns)
-    above, below, between = 80, 40, 62  # pixels over and under the panels, and between two rows
+    above, below, between = 84, 4, 64  # pixels over and under the panels, and under and over each
     height = above + below + rows * PANEL_PX
     inner = height - above - below
     wide = (1 - 0.035 * (columns - 1)) / columns
@@ -100,6 +101,7 @@ def panels(view: View, flags: Mapping[str, Sequence[str]], columns: int) -> dict
             "domain": [left, left + wide],
             "nticks": 4,
             "tickfont": {"size": 10},
+            "tickangle": 0,
             "automargin": False,
             **_axis(param),
         }
@@ -112,7 +114,7 @@ def panels(view: View, flags: Mapping[str, Sequence[str]], columns: int) -> dict
             "showticklabels": column == 0,
             **({"matches": "y"} if index else {}),
         }
-        told = "".join(f'<br><span style="color:{AMBER}">{flag}</span>' for flag in flags.get(param.name, ())[:1])
+        told = "".join(f'<br><span style="color:{AMBER}">▲</span> {flag}' for flag in flags.get(param.name, ())[:1])
         layout["annotations"].append(
             {
                 "text": f"<b>{plain(param.name, 22)}</b>{told or '<br> '}",
@@ -136,14 +138,14 @@ def flags_of(view: View) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     insight = view.insight
     for one in insight.binding:
-        found.setdefault(one.name, []).append(f"the good sit at the {one.side} bound")
+        found.setdefault(one.name, []).append(f"good ones at {one.side} bound")
     for param in view.space.evolving:
         best = view.best.hyp[param.name] if view.best else view.base[param.name]
         if param.name in found or param.choices or best == view.base[param.name]:
             continue
         for side in ("low", "high"):
             if sits_at(param, best, side):
-                found.setdefault(param.name, []).append(f"the best sits at the {side} bound")
+                found.setdefault(param.name, []).append(f"best one at {side} bound")
     for unmoved in insight.unmoved:
         never = "never moved" if not unmoved.tried else "moved in no good hyp"
         found.setdefault(unmoved.name, []).append(never)
@@ -260,7 +262,7 @@ def draw_parallel(view: View) -> Figure:
             "y": y,
             "yanchor": anchor,
             "showarrow": False,
-            "font": {"size": 10, "color": GREY},
+            "font": {"size": 10},
         }
         for place, param in zip(places, params, strict=True)
         for text, y, anchor in zip(_ends(param), (-0.02, 1.02), ("top", "bottom"), strict=True)
@@ -297,9 +299,10 @@ def _some(view: View, most: int) -> list[Seen]:
 
 
 def _marked(
-    param: Param, trial: Seen | None, name: str, colour: str, symbol: str, axes: Mapping[str, Any]
+    param: Param, trial: Seen | None, mean: float | None, name: str, colour: str, symbol: str, axes: Mapping[str, Any]
 ) -> list[Trace]:
-    if trial is None:
+    """The hyp of a trial, at the mean of all trainings that it had."""
+    if trial is None or mean is None:
         return []
     told = {
         "marker": {"size": 10, "symbol": symbol, "line": {"width": 1, "color": "#ffffff"}},
@@ -307,7 +310,7 @@ def _marked(
         "hovertemplate": f"{name}, trial {trial.number}: %{{text}}, fitness %{{y:.4f}}<extra></extra>",
         "legendgroup": name,
     }
-    return [dots([_place(param, trial.hyp)], [trial.value], name, colour, **told, **axes)]
+    return [dots([_place(param, trial.hyp)], [mean], name, colour, **told, **axes)]
 
 
 def _place(param: Param, hyp: Hyp) -> Any:
@@ -330,7 +333,7 @@ def _axis(param: Param) -> dict[str, Any]:
     room = 0.05 * (edges[1] - edges[0]) or 0.1
     decades = range(math.ceil(edges[0] - 1e-9), math.floor(edges[1] + 1e-9) + 1)
     ticks = [10.0**decade for decade in decades]
-    ticks = ticks[:: max(1, len(ticks) // 3)] if len(ticks) > 1 else [low, high]
+    ticks = ticks[:: max(1, len(ticks) // 2)] if len(ticks) > 1 else [low, high]
     return {
         "type": "log",
         "range": [edges[0] - room, edges[1] + room],

@@ -197,6 +197,7 @@ def _binding(
 
 
 def sits_at(param: Param, value: Value, side: str) -> bool:
+    """Whether a value lies at the 'low' or the 'high' bound, or within `AT_BOUND` of it."""
     if param.kind == "int":
         return bool(value == getattr(param, side))
     place = param.to_unit(value)

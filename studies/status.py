@@ -230,7 +230,7 @@ def pace_of(trials: Iterable[FrozenTrial], start: float, now: float) -> Pace:
             if trial.state.is_finished():
                 ended += 1
                 epochs += trial.user_attrs.get(EPOCHS, len(trial.intermediate_values))
-    hours = _covered_s(spans) / HOUR_S
+    hours = covered_s(spans) / HOUR_S
     return Pace(ended / hours, epochs / hours, hours, ended) if hours else Pace(0.0, 0.0, 0.0, ended)
 
 
@@ -302,7 +302,7 @@ def _reason(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(FAILURE) or "no reason is noted")
 
 
-def _covered_s(spans: Iterable[tuple[float, float]]) -> float:
+def covered_s(spans: Iterable[tuple[float, float]]) -> float:
     """How many seconds lie in at least one of these spans."""
     covered, reached = 0.0, 0.0
     for start, end in sorted(spans):

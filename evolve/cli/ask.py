@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from evolve.cli.door import quieten_libraries, under
-from evolve.cli.options import found_study, warn_of_password
+from evolve.cli.options import found_study, output_option, warn_of_password
 from evolve.standing import NoResult
 from search_spaces import dump_hyp
 
@@ -91,6 +91,25 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
         say_decided(Console(), found.decision, found.base, found.paths.best_hyp)
     else:
         say_best(Console(), found.best, found.base, found.paths.best_hyp)
+
+
+@command()
+@click.argument("study", required=False)
+@found_study
+@output_option
+@click.option("--png", is_flag=True, help="Leave each picture as a .png too, in a folder beside it.")
+def report(study: str | None, runs: str, storage: str | None, **asked: Any) -> None:
+    """Show a study as one page: the verdict, pictures, tables.
+
+    The page is one file that needs no network: report.html in the run folder, or here where there is none. Without
+    STUDY it is the study that improved last. With --storage it needs no run folder. `evolve run` renews the page from
+    time to time.
+    """
+    quieten_libraries()
+    from evolve.report import report as write_report
+
+    for path in write_report(study, Path(runs), storage, **asked):
+        click.echo(path)
 
 
 @command()

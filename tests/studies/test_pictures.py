@@ -141,7 +141,7 @@ def test_a_hyp_says_when_it_never_moved_and_when_it_sits_at_a_bound():
         tell(study, space, hyp if number else space.defaults(), [number / 20])
     notes = [note.text for note in PICTURES["hyps"].draw(view(study, space)).layout.annotations]
     assert ["never moved" in note for note in notes] == [True, False, False]
-    assert ["at the high bound" in note for note in notes] == [False, True, False]
+    assert ["at high bound" in note for note in notes] == [False, True, False]
 
 
 def test_panels_stay_clear_of_one_another_however_many_columns(seen):
