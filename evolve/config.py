@@ -105,6 +105,7 @@ class EvolveConfig:
     runs: str = "runs"
     storage: str | None = None
     bucket: str | None = None
+    log_to: tuple[str, ...] = ()
     race: int | None = None
     jobs: int | None = None
     per_device: int | None = None
@@ -132,6 +133,8 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
         raise ConfigError(f"the storage in {path} lacks its password: give the URL with --storage or EVOLVE_STORAGE")
     if config.bucket and MASK in config.bucket:
         raise ConfigError(f"the bucket in {path} lacks its password: give the URL with --bucket")
+    if any(MASK in place for place in config.log_to):
+        raise ConfigError(f"a place in {path} lacks its password: give its URI with --log-to")
     if any(MASK in source for source in config.from_):
         raise ConfigError(f"a source in {path} lacks its password: give its URL with --from")
     return complete(config)
@@ -239,6 +242,7 @@ def dump_config(config: EvolveConfig) -> str:
     """The configuration as YAML that `read_config` takes back; a password in the storage's URL is masked."""
     content = {key_of(name): _plain(value) for name, value in vars(config).items() if value is not None}
     content["from"] = [mask_url(source) for source in config.from_]
+    content["log_to"] = [mask_url(place) for place in config.log_to]
     header = "# What this study was asked for. `evolve run --config` with this file repeats it.\n"
     for key, flags in (("storage", "--storage or EVOLVE_STORAGE"), ("bucket", "--bucket")):
         if (url := getattr(config, key)) is not None and (masked := mask_url(url)) != url:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from optuna.trial import TrialState
+from optuna import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from evolve.advising import brief
-from evolve.bucket import open_bucket
+from evolve.bucket import Uploads, open_bucket
 from evolve.budget import Budget, Stop, seconds_of
 from evolve.clusters import Cluster, open_cluster
 from evolve.config import EvolveConfig, complete, dump_config
@@ -19,13 +21,14 @@ from evolve.describing import describe
 from evolve.following import Follower
 from evolve.goals import settle_goals
 from evolve.joining import note_config
-from evolve.outcomes import stale_of, standing_of
+from evolve.outcomes import fitnesses_of, stale_of, standing_of
 from evolve.paths import RunPaths
 from evolve.pool import run_pool
 from evolve.racing import expected_race_s, race_or_say_why_not, unfinished_race
 from evolve.standing import NoResult
+from evolve.tracking import Tracker, Tracking, trackers_of
 from evolve.warm_start import read_sources
-from evolve.watcher import Opened, Silence, Uploading, Watcher
+from evolve.watcher import Opened, Sending, Silence, Watcher
 from evolve.work import Work, ended, open_work
 from evolve.worker import PAUSE_S, run_trials
 from studies import BestHyp, trials_of, write_atomically
@@ -49,7 +52,10 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     paths = RunPaths(Path(config.runs) / config.study)
     sources = read_sources(config)
     watcher = watcher_with_uploads(watcher or Silence(), config, paths)
+    trackers = trackers_of(config, paths)
     with open_cluster(config) as cluster, open_work(config, paths, watcher, sources) as work:
+        work = with_tracking(work, trackers)
+        watcher = work.watcher
         asked = dump_config(replace(work.config, device=config.device))
         write_atomically(paths.config, asked)
         note_config(work, asked)
@@ -60,7 +66,8 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         follower = Follower(work, standing)
         loop = Loop(work, cluster, budget, follower, began)
         told = work.prepared.summary, standing, work.pinned, budget.earlier, budget.seconds, work.notes
-        watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told))
+        fitnesses = fitnesses_of(work.study)
+        watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told, fitnesses))
         for warning in work.prepared.warnings:
             watcher.warned(warning)
         reason, no_race = "ended by an error", ""
@@ -80,7 +87,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
             raise
         finally:
             watcher.ended(replace(ended(work, follower.standing, reason, no_race), hints=hints))
-        return result(work.records.chosen, stop)
+        return result(work.records.chosen, stop, next_step(work))
 
 
 @dataclass
@@ -127,10 +134,23 @@ class Loop:
 
 def tell_last_failure(work: Work) -> None:
     """Show the end of the log of the trial that failed last, if it was trained with this run folder."""
-    failed = [trial for trial in trials_of(work.study) if counts(trial) and trial.state == TrialState.FAIL]
-    last = max(failed, key=lambda trial: (trial.datetime_complete, trial.number), default=None)
-    if last is not None and (log := work.paths.trial(last.number) / "train.log").exists():
+    last = last_failed(work.study)
+    if last is not None and (log := work.paths.train_log(last.number)).exists():
         work.watcher.warned(f"trial {last.number} failed{quote_end_of(log)}")
+
+
+def next_step(work: Work) -> str:
+    """What to do about a study whose trials fail, to follow the reason."""
+    last, name = last_failed(work.study), work.config.study
+    if last is None:
+        return ""
+    return f"; `evolve show {last.number} {name}` tells more, and the same command goes on when that is mended"
+
+
+def last_failed(study: Study) -> FrozenTrial | None:
+    """The trial that failed last."""
+    failed = [trial for trial in trials_of(study) if counts(trial) and trial.state == TrialState.FAIL]
+    return max(failed, key=lambda trial: (trial.datetime_complete, trial.number), default=None)
 
 
 def budget_of(config: EvolveConfig) -> Budget:
@@ -142,13 +162,22 @@ def watcher_with_uploads(watcher: Watcher, config: EvolveConfig, paths: RunPaths
     """The watcher, in front of one that copies the run folder to the bucket if there is one. Raises ConfigError."""
     if config.bucket is None:
         return watcher
-    return Uploading(watcher, open_bucket(config.bucket), paths.root, paths.for_others)
+    warnings: deque[str] = deque()
+    uploads = Uploads(open_bucket(config.bucket), paths.root, warnings.append, paths.for_others)
+    return Sending(watcher, [uploads], warnings)
 
 
-def result(best: BestHyp | None, stop: Stop) -> BestHyp:
-    """The best hyp of a study that reached its end; NoResult tells of any other end."""
+def with_tracking(work: Work, trackers: Sequence[Tracker]) -> Work:
+    """The same work, whose trials become runs there."""
+    warnings: deque[str] = deque()
+    senders = [Tracking(one, work.study, work.space, work.paths, warnings.append) for one in trackers]
+    return replace(work, watcher=Sending(work.watcher, senders, warnings)) if senders else work
+
+
+def result(best: BestHyp | None, stop: Stop, step: str = "") -> BestHyp:
+    """The best hyp of a study that reached its end; NoResult tells of any other end, and what to do then."""
     if best is None:
-        raise NoResult(f"no trial completed: {stop.reason}")
+        raise NoResult(f"no trial completed: {stop.reason}{step}")
     if not stop.reached:
-        raise NoResult(stop.reason)
+        raise NoResult(stop.reason + step)
     return best

@@ -19,7 +19,7 @@ from evolve.lookup import Found, find_study
 from evolve.opening import NOT_EVOLVED
 from evolve.plugins import AS_OPTIONS
 from evolve.records import provenance
-from evolve.standing import NoResult
+from evolve.standing import nothing_yet
 from evolve.usage import own_choices
 from search_spaces import Hyp
 from studies import storage_errors, trials_of
@@ -128,7 +128,7 @@ def _best(found: Found, epochs: int) -> Chosen:
     if found.decision is not None:
         return Chosen(found.decision.hyp, found.decision.facts(), found.decision.epochs)
     if found.best is None:
-        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+        raise nothing_yet(found.paths.root.name)
     return Chosen(found.best.hyp, {"verdict": NOT_CONFIRMED, **facts_of(found.best)}, epochs)
 
 

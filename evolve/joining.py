@@ -37,6 +37,7 @@ def join_study(storage: str, study: str, watcher: Watcher, *, wait_s: float = 0.
     with open_work(config, paths, watcher, joining=True) as work:
         standing = standing_of(work.study, work.space)
         follower = Follower(work, standing, own=True)
+        watcher = work.watcher
         watcher.opened(
             Opened(config.study, paths.root, config.generations, config.epochs, work.prepared.summary, standing)
         )

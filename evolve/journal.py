@@ -18,6 +18,7 @@ from typing import Any
 from evolve.config import ConfigError
 from evolve.fitness import METRICS
 from evolve.paths import TrainingPaths
+from evolve.plain import plain
 from studies import write_atomically
 from trainer import EpochMetrics
 from trainer.messages import metrics_from_dict, metrics_to_dict
@@ -34,7 +35,7 @@ COLUMNS = {  # YOLOv5 v7.0, utils/loggers/__init__.py
 
 def epoch_row(metrics: EpochMetrics, fitness: float) -> dict[str, Any]:
     """One epoch as plain values; None stands for what is no finite number, which JSON has no word for."""
-    row: dict[str, Any] = _finite({**metrics_to_dict(metrics), "fitness": fitness})
+    row: dict[str, Any] = plain({**metrics_to_dict(metrics), "fitness": fitness})
     return row
 
 
@@ -146,6 +147,11 @@ class Board:
         if not self._failed:
             self._forgive(lambda: self._write(row))
 
+    def describe(self, values: Mapping[str, Any], name: str) -> None:
+        """Show these values as HPARAMS; before the first epoch."""
+        if not self._failed:
+            self._forgive(lambda: self._write_values(values, name))
+
     def close(self) -> None:
         self._forgive(self._file.close)
 
@@ -158,19 +164,30 @@ class Board:
             self._failed = True
 
     def _write(self, row: Row) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         now, step = time.time(), row["epoch"]
         told = {name: float(value) for name, value in scalars(row).items() if name != "epoch"}
         told["metrics/fitness"] = math.nan if row.get("fitness") is None else row["fitness"]
         summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in told.items()])
-        events = [Event(wall_time=now, step=step, summary=summary)]
+        self._put(Event(wall_time=now, step=step, summary=summary))
+
+    def _write_values(self, values: Mapping[str, Any], name: str) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+        self._put(Event(wall_time=time.time(), summary=hparams_pb(dict(values), trial_id=name)))
+
+    def _put(self, event: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        events = [event]
         if self._first:  # the second voids what an earlier file holds of this epoch and later ones
-            start = Event(wall_time=now, step=step, session_log=SessionLog(status=SessionLog.START))
-            events = [Event(wall_time=now, file_version="brain.Event:2"), start, *events]
-        for event in events:
-            self._records.write(event.SerializeToString())
+            start = Event(wall_time=event.wall_time, step=event.step, session_log=SessionLog(status=SessionLog.START))
+            events = [Event(wall_time=event.wall_time, file_version="brain.Event:2"), start, event]
+        for one in events:
+            self._records.write(one.SerializeToString())
         self._records.flush()
         self._first = False
 
@@ -183,12 +200,6 @@ def check_tensorboard() -> None:
 
 def _losses(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row["losses"]))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:

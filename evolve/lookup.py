@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,21 @@ def _beside(url: str) -> RunPaths | None:
     return RunPaths(folder) if url.startswith("sqlite:///") and _is_folder(folder) else None
 
 
+def folder_of(study: str, name: str | None, runs: Path, storage: str | None = None) -> RunPaths:
+    """Where the files of a study lie here, if they do, that `find_stored` has found so."""
+    return locate(name, runs, storage).paths or RunPaths(runs / study)
+
+
+def run_folders(runs: Path) -> list[Path]:
+    """The run folders of the studies in `runs`, by name."""
+    return [file.parent for file in sorted(runs.glob(f"*/{RunPaths(runs).config.name}"))]
+
+
+def stored_names(storage: str) -> list[str]:
+    """The names of the studies in a storage that are run; races are named after theirs. Raises StudyError."""
+    return _names(open_storage(storage, read_only=True))
+
+
 def load(storage: BaseStorage, name: str) -> Study:
     """An evolve study of that name. Raises StudyError."""
     try:
@@ -115,8 +130,7 @@ def _kept_in(paths: RunPaths, storage: str | None) -> tuple[str, str]:
 
 
 def _only_study(storage: BaseStorage) -> str:
-    """The name of the one study that is run here; races are named after theirs."""
-    names = sorted(study.study_name for study in storage.get_all_studies() if CONFIG in study.user_attrs)
+    names = _names(storage)
     if not names:
         raise StudyError("there is no study of evolve in this storage")
     if len(names) > 1:
@@ -124,8 +138,12 @@ def _only_study(storage: BaseStorage) -> str:
     return names[0]
 
 
+def _names(storage: BaseStorage) -> list[str]:
+    return sorted(study.study_name for study in storage.get_all_studies() if CONFIG in study.user_attrs)
+
+
 def _folder(name: str | None, runs: Path) -> Path:
-    known = {folder.name: folder for folder in _run_folders(runs)}
+    known = {folder.name: folder for folder in run_folders(runs)}
     if name is None:
         if not known:
             raise ConfigError(f"there is no study in {runs}: `evolve run` makes one, --runs looks elsewhere")
@@ -139,10 +157,6 @@ def _folder(name: str | None, runs: Path) -> Path:
 
 def _is_folder(path: Path) -> bool:
     return RunPaths(path).config.is_file()
-
-
-def _run_folders(runs: Path) -> Iterator[Path]:
-    return (file.parent for file in sorted(runs.glob(f"*/{RunPaths(runs).config.name}")))
 
 
 def _last_improved(folder: Path) -> float:

@@ -13,7 +13,7 @@ from evolve.standing import Outcome, Standing, State
 from evolve.tables import show_value
 from search_spaces import Space
 from studies import BestHyp, best_front_of, noise_floor, trials_of
-from studies.noise import by_hyp, value_of
+from studies.noise import by_hyp, is_measured, value_of
 from studies.trials import (
     COSTS,
     EPOCHS,
@@ -27,7 +27,18 @@ from studies.trials import (
     generations,
     hyp_of,
     is_base,
+    is_known,
+    is_lost,
+    is_surplus,
 )
+
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "queued",
+}
 
 
 def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
@@ -50,6 +61,11 @@ def standing_of(study: Study, space: Space) -> Standing:
         if counts(trial):
             standing = standing.after(outcome_of(trial))
     return replace(standing, failures_in_a_row=0, last_failure="")
+
+
+def fitnesses_of(study: Study) -> tuple[float, ...]:
+    """What the complete trials of a study measured, in order."""
+    return tuple(value_of(trial) for trial in trials_of(study) if is_measured(trial))
 
 
 def stale_of(study: Study) -> int:
@@ -87,6 +103,14 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
         metrics=noted.get(METRICS, {}),
         costs=noted.get(COSTS, {}),
     )
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """In a word: complete, pruned, failed, running, queued; lost, surplus, or known of those that count nowhere."""
+    for word, is_so in (("known", is_known), ("surplus", is_surplus), ("lost", is_lost)):
+        if is_so(trial):
+            return word
+    return STATES[trial.state]
 
 
 def change_of(trials: Sequence[FrozenTrial], space: Space, number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from evolve.events import Events
 from evolve.paths import from_here
 from evolve.standing import Outcome, Standing
 from evolve.tables import (
@@ -29,7 +32,9 @@ from evolve.tables import (
     show_duration,
     show_fitness,
     show_goal,
+    sparkline,
 )
+from evolve.waiting import Bar
 from evolve.watcher import Ended, Opened, Racing, Silence, Watcher
 from search_spaces import Hyp
 
@@ -40,8 +45,12 @@ if TYPE_CHECKING:
 
 STYLES = {"complete": "green", "pruned": "yellow", "failed": "red"}
 ROWS = 6
+BAR = 12  # columns of a trial's epochs
+TELL_S = 10.0  # between two lines of what takes long
+REDRAW_S, IDLE_S = 0.5, 2.0  # between two looks at what has changed; between two drawings if nothing has
 RUNNING_ROWS = 8  # trials at once that are told apart
 OTHER_ROWS = 8  # of the panel: head, bar, three of shares, the table's head; and two below it for what a terminal adds
+RUNNING_WIDTH = len("epoch  of  done, fitness 0.1234")  # and twice the epochs
 LEAVING = "leaving after this epoch; Ctrl-C again leaves at once"
 
 
@@ -69,9 +78,16 @@ class PlainLines:
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._told_at = time.monotonic()  # how far what takes long is
 
     def preparing(self, data: str) -> None:
         self._say(f"preparing {data} ...")
+
+    def progress(self, what: str, done: int, of: int | None) -> None:
+        """A line from time to time."""
+        if (now := time.monotonic()) >= self._told_at + TELL_S:
+            self._told_at = now
+            self._say(f"{what}: {done}" + ("" if of is None else f" of {of}"))
 
     def opened(self, opened: Opened) -> None:
         self._opened = opened
@@ -134,22 +150,36 @@ class PlainLines:
 
 
 class LivePanel:
-    """A panel that redraws itself in place, four times a second, and leaves the summary behind."""
+    """A panel that redraws itself in place when something has changed, and leaves the summary behind.
+
+    A thread draws, twice a second at most: a drawing takes milliseconds, and whoever trains needs the processor.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: deque[Outcome] = deque(maxlen=ROWS)
-        self._running: dict[int, str] = {}
+        self._running: dict[int, tuple[int, str]] = {}  # epochs that are done, and what there is to say
+        self._fitnesses: list[float] = []
         self._at_once = 1  # the most that ran so far
         self._of, self._each = "generation", "trial"
+        self._waiting = Bar(console)
         self._live: Live | None = None
+        self._width, self._lengths = console.width, list[int]()  # of the last drawing's lines
+        self._changed, self._over = threading.Event(), threading.Event()
+        self._drawing: threading.Thread | None = None
 
     def preparing(self, data: str) -> None:
         self._console.print(Text(f"preparing {data} ..."))
 
+    def progress(self, what: str, done: int, of: int | None) -> None:
+        if self._live is None:
+            self._waiting.tell(what, done, of)
+
     def opened(self, opened: Opened) -> None:
         self._opened = opened
+        self._waiting.close()
         self._standing = opened.standing
+        self._fitnesses = list(opened.fitnesses)
         self._pace = Pace(opened)
         self._console.print(Text(f"{opened.study}: {opened.data}"))
         if opened.earlier:
@@ -161,17 +191,22 @@ class LivePanel:
         self._start()
 
     def started(self, number: int) -> None:
-        self._running[number] = f"epoch {1:>{len(str(self._opened.epochs))}} of {self._opened.epochs}"
+        self._running[number] = 0, f"epoch {1:>{len(str(self._opened.epochs))}} of {self._opened.epochs}"
         self._at_once = max(self._at_once, len(self._running))
+        self._changed.set()
 
     def epoch(self, number: int, epoch: int, fitness: float) -> None:
         of = str(self._opened.epochs)
-        self._running[number] = f"epoch {epoch:>{len(of)}} of {of} done, fitness {show_fitness(fitness)}"
+        self._running[number] = epoch, f"epoch {epoch:>{len(of)}} of {of} done, fitness {show_fitness(fitness)}"
+        self._changed.set()
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
         self._running.pop(outcome.number, None)
         self._rows.append(outcome)
+        if outcome.state == "complete" and outcome.fitness is not None:
+            self._fitnesses.append(outcome.fitness)
         self._standing = standing
+        self._changed.set()
 
     def racing(self, racing: Racing) -> None:
         self._of, self._each = "race", "heat"
@@ -188,6 +223,7 @@ class LivePanel:
         self._running.pop(outcome.number, None)
         self._rows.append(replace(outcome, change=f"{name_entrant(heat.entrant)}, seed {heat.seed}"))
         self._standing = Standing(complete=done)
+        self._changed.set()
 
     def decided(self, decision: Decision) -> None:
         say_decision(self._console, decision)
@@ -199,28 +235,61 @@ class LivePanel:
         self._console.print(Text(LEAVING))
 
     def ended(self, ended: Ended) -> None:
-        if self._live is not None:
-            self._live.stop()
+        self._stop()
         say_summary(self._console, ended)
 
     def _start(self) -> None:
         if self._live is None:
-            self._live = Live(self, console=self._console, refresh_per_second=4, transient=True)
-            self._live.start()
+            self._live = Live(self, console=self._console, auto_refresh=False, transient=True)
+            self._live.start(refresh=True)
+            self._drawing = threading.Thread(target=self._draw_changes, args=(self._live,), name="panel", daemon=True)
+            self._drawing.start()
 
-    def __rich__(self) -> RenderableType:
+    def _draw_changes(self, live: Live) -> None:
+        while not self._over.wait(REDRAW_S):
+            if self._changed.wait(IDLE_S - REDRAW_S) and self._over.is_set():
+                return
+            self._changed.clear()
+            self._follow_width(live)
+            live.refresh()
+
+    def _follow_width(self, live: Live) -> None:
+        """Where the terminal has become narrower, it has broken lines of the last drawing: all are to be replaced."""
+        width = self._console.width
+        if width < self._width and (before := live._live_render._shape) is not None:
+            rows = sum(max(1, -(-length // width)) for length in self._lengths)
+            live._live_render._shape = before[0], max(rows, before[1])
+        self._width = width
+
+    def _stop(self) -> None:
+        self._waiting.close()
+        self._over.set()
+        self._changed.set()
+        if self._live is not None and self._drawing is not None:
+            self._drawing.join()
+            self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The panel as it is now; rich asks for it whenever it draws."""
+        lines = console.render_lines(self.draw(), options, pad=False)
+        self._lengths = [Segment.get_line_length(line) for line in lines]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+
+    def draw(self) -> RenderableType:
         standing, opened = self._standing, self._opened
         head = Table.grid(expand=True)
-        head.add_column()
-        head.add_column(justify="right")
+        head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        head.add_column(justify="right", no_wrap=True)
         head.add_row(
-            Text(f"{self._of} {standing.finished}/{opened.generations}", style="bold"),
+            Text(f"{self._of} {standing.finished}/{opened.generations}", style="bold").append(self._workers(), "none"),
             Text(f"time left {show_duration(self._pace.left_s(standing))}"),
         )
         bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
         bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
-        shares = (*_scores(standing.best), _shares(standing, opened.epochs))
+        best, base = _scores(standing.best)
+        shares = (best, self._with_sparkline(base), _shares(standing, opened.epochs))
         room = self._console.height - OTHER_ROWS
         running = self._tell_running(max(1, min(RUNNING_ROWS, self._at_once, room // 2)))
         lines = (*running, *(shares if self._of == "generation" else ()))
@@ -229,13 +298,28 @@ class LivePanel:
         table = self._table(max(0, min(ROWS, room - len(running))))
         return Constrain(Group(head, bar, *told, table), width=self._console.width - 2)
 
+    def _workers(self) -> str:
+        """How many work, where there may be more than one."""
+        return f", {len(self._running)} of {self._at_once} workers are training" if self._at_once > 1 else ""
+
+    def _with_sparkline(self, base: str) -> str:
+        """The line on the base, and behind it the fitness of the complete trials as far as there is room."""
+        told = f"{base}  fitness "
+        return told + sparkline(self._fitnesses, self._console.width - len(told) - 3) if self._fitnesses else base
+
     def _tell_running(self, rows: int) -> list[str]:
         """So many lines, however many trials are running: what is below stays where it is."""
         width = max(map(len, map(str, self._running)), default=0)
-        lines = [f"{self._each} {number:>{width}}: {now}" for number, now in sorted(self._running.items())]
+        room = RUNNING_WIDTH + 2 * len(str(self._opened.epochs))
+        running = sorted(self._running.copy().items())
+        lines = [f"{self._each} {n:>{width}}: {now:<{room}}  {self._bar(epoch)}" for n, (epoch, now) in running]
         if len(lines) > rows:
             lines[rows - 1 :] = [f"{len(lines) - rows + 1}{' more' * (rows > 1)} are running"]
         return lines + [""] * (rows - len(lines))
+
+    def _bar(self, epochs: int) -> str:
+        done = round(BAR * epochs / self._opened.epochs)
+        return "━" * done + "─" * (BAR - done)
 
     def _table(self, rows: int) -> Table:
         table = Table(box=None, expand=True, pad_edge=False, header_style="dim")
@@ -258,10 +342,12 @@ class LivePanel:
         return table
 
 
-def watcher_for(console: Console, *, quiet: bool) -> Watcher:
-    """The panel on a terminal, lines elsewhere, nothing when quiet."""
+def watcher_for(console: Console, *, quiet: bool, as_json: bool = False) -> Watcher:
+    """The panel on a terminal, lines elsewhere, nothing when quiet, and events for a program."""
     if quiet:
         return Silence()
+    if as_json:
+        return Events(console.file)
     return LivePanel(console) if console.is_interactive else PlainLines(console)
 
 

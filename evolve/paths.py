@@ -64,6 +64,24 @@ class RunPaths:
         """The space of a study that Python was given one for; else it lies where the configuration says."""
         return self.root / "space.yaml"
 
+    @property
+    def log(self) -> Path:
+        """What happened to the study, a line for every trial."""
+        return self.root / "evolve.log"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's folders, if they were asked for."""
+        return self.root / "tensorboard"
+
+    def tensorboard_run(self, number: int) -> Path:
+        """TensorBoard's folder of one trial."""
+        return self.tensorboard / f"{number:05d}"
+
+    def replay(self, number: int) -> Path:
+        """The folder of one trial that was trained again."""
+        return self.root / "replays" / f"{number:05d}"
+
     def trainer(self, name: str) -> Path:
         """A trainer that Python was given and that no other process could import."""
         return self.root / f"{name}{PICKLED}"
@@ -85,7 +103,8 @@ class RunPaths:
         folders = (self.trials / "*", self.of_race("*").trials / "*")
         metrics = (folder / "metrics.jsonl" for folder in folders)
         given = (self.space, self.trainer("*"))
-        found = (self.config, *given, self.table, self.database, self.race, self.report, *best, *metrics)
+        told = (self.race, self.report, self.log)
+        found = (self.config, *given, self.table, self.database, *told, *best, *metrics)
         return tuple(path.relative_to(self.root).as_posix() for path in found)
 
     def of_race(self, name: str) -> RunPaths:

@@ -92,7 +92,9 @@ def run_pool(
                             raise error
                         work.watcher.warned(f"the workers broke ({say(error)}); new ones go on")
                     if broken > work.config.max_failures:
-                        raise NoResult(f"the workers broke {broken} times in a row and no trial ended")
+                        raise NoResult(
+                            f"the workers broke {broken} times in a row and no trial ended; see {work.paths.log}"
+                        )
                     pool.start()
                 time.sleep(LOOK_S)
             if reason is not None:

@@ -16,6 +16,11 @@ class NoResult(Exception):
     """There is not what a study was for: no trial completed, or too many failed. The message says which."""
 
 
+def nothing_yet(study: str) -> NoResult:
+    """While no trial has completed."""
+    return NoResult(f"no trial of {study} has completed yet; `evolve status {study}` tells how it stands")
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How one trial ended. `fitness` is its last epoch's (None: no epoch ended), `change` what it moved most.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from studies.insight import Importance
     from studies.status import AtWork, Failure
 
+BARS = "▁▂▃▄▅▆▇█"
 SHOWN = ("model", "imgsz")  # of a hyp of the front: what most of its costs come from
 
 
@@ -47,11 +49,11 @@ def space_table(space: Space) -> Table:
     return table
 
 
-def changes_table(base: Hyp, best: Hyp) -> Table:
+def changes_table(base: Hyp, best: Hyp, names: Sequence[str] = ("base", "best")) -> Table:
     """Name, base value, best value and change, in the order of the space; what did not move has no change."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("hyp", no_wrap=True)
-    for name in ("base", "best", "change"):
+    for name in (*names, "change"):
         table.add_column(name, justify="right", no_wrap=True)
     for name, value in best.items():
         before = base.get(name)
@@ -184,6 +186,17 @@ def show_duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The values as bars of a line, the least the lowest; where there are more than columns, the best of each few."""
+    if not values:
+        return ""
+    columns = min(width, len(values))
+    cuts = [round(column * len(values) / columns) for column in range(columns + 1)]
+    best = [max(values[start:end]) for start, end in pairwise(cuts)]
+    low, span = min(best), max(best) - min(best)
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in best)
 
 
 def name_dead(dead: Mapping[str, str]) -> str:

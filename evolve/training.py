@@ -12,6 +12,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from evolve.bucket import Bucket, Uploads, open_bucket
 from evolve.config import EvolveConfig, did_you_mean
 from evolve.fitness import METRICS, Fitness
@@ -23,12 +25,12 @@ from evolve.paths import TrainingPaths, from_here
 from evolve.plugins import resolve
 from evolve.programs import check_needed, program_of
 from evolve.tables import name_dead
+from evolve.waiting import UNNOTICED_S, Bar
 from search_spaces import SpaceError, available_spaces, load_space
 from trainer import EpochMetrics, TrainerError, TrainJob
 from trainer.command import CommandTrainer
 from trainer.process import ProcessTrainer
-
-UNNOTICED_S = 2.0  # nobody asks what is going on before that
+from trainer.progress import Listener
 
 
 def check_understood(names: Iterable[str], known: frozenset[str] | None, trainer: str) -> None:
@@ -38,12 +40,17 @@ def check_understood(names: Iterable[str], known: frozenset[str] | None, trainer
             raise SpaceError(f"the trainer {trainer} does not understand {name!r}{did_you_mean(name, sorted(known))}")
 
 
-def process_trainer(config: EvolveConfig, log: Path) -> ProcessTrainer | CommandTrainer:
-    """The trainer that was asked for, whose trainings run in processes of their own. Raises ConfigError, DataError."""
+def process_trainer(
+    config: EvolveConfig, log: Path, listener: Listener | None = None
+) -> ProcessTrainer | CommandTrainer:
+    """The trainer that was asked for, whose trainings run in processes of their own. Raises ConfigError, DataError.
+
+    `listener` is told how far it is with what takes long.
+    """
     how: dict[str, Any] = {"threads": config.threads, "timeout_s": config.trial_timeout}
     if (program := program_of(config)) is not None:
         return CommandTrainer(program, **how)
-    return ProcessTrainer(resolve("trainer", config.trainer), log=log, **how)
+    return ProcessTrainer(resolve("trainer", config.trainer), log=log, listener=listener, **how)
 
 
 def train_and_tell(order: Order) -> Iterator[str]:
@@ -62,13 +69,18 @@ def train_and_tell(order: Order) -> Iterator[str]:
         stack.enter_context(sole_use(paths))
         check_folder(order, paths)
         if order.program is None:
-            trainer: ProcessTrainer | CommandTrainer = ProcessTrainer(spec, log=paths.worker_log, **how)
+            bar = stack.enter_context(Bar(Console(stderr=True)))
+            trainer: ProcessTrainer | CommandTrainer = ProcessTrainer(
+                spec, log=paths.worker_log, listener=bar.tell, **how
+            )
         else:
             trainer = CommandTrainer(order.program, **how)
         stack.enter_context(closing(trainer))
         check_understood(order.hyp, trainer.hyps, order.trainer)
         check_needed(order.hyp, order.program, order.trainer)
         prepared = trainer.prepare(order.options)
+        if order.program is None:
+            bar.close()
         yield from (prepared.summary, *(f"warning: {warning}" for warning in prepared.warnings))
         yield from _note(order, prepared.dead)
         if not order.resume:

@@ -41,7 +41,7 @@ def verify(
         raise ConfigError(f"{config.study} has several goals, of which there is no one best to verify")
     watcher = watcher_with_uploads(watcher or Silence(), config, found.paths)
     with open_cluster(config) as cluster, open_work(config, found.paths, watcher) as work:
-        standing = standing_of(work.study, work.space)
+        watcher, standing = work.watcher, standing_of(work.study, work.space)
         reason = "ended by an error"
         try:
             work.records.catch_up()

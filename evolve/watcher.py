@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from evolve.bucket import Bucket, Uploads
 from evolve.standing import Outcome, Standing
 from search_spaces import Hyp
 
@@ -23,7 +22,7 @@ class Opened:
 
     `pinned` are the hyps that do not evolve since they can have no effect, each with the reason. `earlier` says what
     may end the study before its generations do, `seconds` is how long this run may take. `notes` are lines on what was
-    taken over from each source of --from, and on several goals.
+    taken over from each source of --from, and on several goals. `fitnesses` are those of the complete trials so far.
     """
 
     study: str
@@ -36,6 +35,7 @@ class Opened:
     earlier: str = ""
     seconds: float | None = None
     notes: Sequence[str] = ()
+    fitnesses: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Watcher(Protocol):
 
     def preparing(self, data: str) -> None: ...
 
+    def progress(self, what: str, done: int, of: int | None) -> None: ...
+
     def opened(self, opened: Opened) -> None: ...
 
     def started(self, number: int) -> None: ...
@@ -103,6 +105,8 @@ class Silence:
 
     def preparing(self, data: str) -> None: ...
 
+    def progress(self, what: str, done: int, of: int | None) -> None: ...
+
     def opened(self, opened: Opened) -> None: ...
 
     def started(self, number: int) -> None: ...
@@ -124,16 +128,17 @@ class Silence:
     def ended(self, ended: Ended) -> None: ...
 
 
-class Uploading:
-    """Tells another watcher everything, and sends the run folder's files to a bucket after every trial."""
+class Relay:
+    """Tells another watcher everything; whoever has more to do overrides what that is about."""
 
-    def __init__(self, watcher: Watcher, bucket: Bucket, folder: Path, wanted: Sequence[str]) -> None:
+    def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
-        self._warnings: deque[str] = deque()  # of the thread that sends, for the one that tells
-        self._uploads = Uploads(bucket, folder, self._warnings.append, wanted)
 
     def preparing(self, data: str) -> None:
         self._watcher.preparing(data)
+
+    def progress(self, what: str, done: int, of: int | None) -> None:
+        self._watcher.progress(what, done, of)
 
     def opened(self, opened: Opened) -> None:
         self._watcher.opened(opened)
@@ -146,16 +151,12 @@ class Uploading:
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
         self._watcher.finished(outcome, standing)
-        self._uploads.soon()
-        self._tell()
 
     def racing(self, racing: Racing) -> None:
         self._watcher.racing(racing)
 
     def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
         self._watcher.raced(heat, outcome, done)
-        self._uploads.soon()
-        self._tell()
 
     def decided(self, decision: Decision) -> None:
         self._watcher.decided(decision)
@@ -167,12 +168,51 @@ class Uploading:
         self._watcher.leaving()
 
     def ended(self, ended: Ended) -> None:
+        self._watcher.ended(ended)
+
+
+class Sender(Protocol):
+    """Takes what a study leaves to somewhere else, in the background."""
+
+    def soon(self) -> None:
+        """Something changed; whoever says so does not wait."""
+
+    def close(self) -> None:
+        """Send what is not there yet."""
+
+
+class Sending(Relay):
+    """Tells another watcher everything, and senders that there is something to send after every trial.
+
+    `warnings` are those of the senders' threads, for the one that tells.
+    """
+
+    def __init__(self, watcher: Watcher, senders: Sequence[Sender], warnings: deque[str]) -> None:
+        super().__init__(watcher)
+        self._senders = senders
+        self._warnings = warnings
+
+    def finished(self, outcome: Outcome, standing: Standing) -> None:
+        super().finished(outcome, standing)
+        self._send()
+
+    def raced(self, heat: Heat, outcome: Outcome, done: int) -> None:
+        super().raced(heat, outcome, done)
+        self._send()
+
+    def ended(self, ended: Ended) -> None:
         try:
-            self._uploads.soon()
-            self._uploads.close()
+            self._send()
+            for sender in self._senders:
+                sender.close()
             self._tell()
         finally:  # whoever has seen enough presses Ctrl-C again
-            self._watcher.ended(ended)
+            super().ended(ended)
+
+    def _send(self) -> None:
+        for sender in self._senders:
+            sender.soon()
+        self._tell()
 
     def _tell(self) -> None:
         while self._warnings:

@@ -15,6 +15,7 @@ from evolve.hyps import option_hyps, part, settle, variants
 from evolve.interrupts import Interrupts
 from evolve.keeping import Shelf
 from evolve.lock import sole_use
+from evolve.logs import Logging, log_file
 from evolve.objective import Objective
 from evolve.opening import (
     identity_of,
@@ -81,7 +82,8 @@ def open_work(
     _, base = settle(space.defaults(), config.train_options(), as_options)
     config = replace(config, model=base.model, imgsz=base.imgsz)
     fitness = Fitness.parse(config.fitness)
-    trainer = process_trainer(config, paths.worker_log)
+    trainer = process_trainer(config, paths.worker_log, watcher.progress)
+    watcher = Logging(watcher)
     with (
         nullcontext() if joining else sole_use(paths),
         Interrupts(watcher.leaving) as interrupts,
@@ -109,7 +111,10 @@ def open_work(
         objective = Objective(trainer.train, options, fitness, paths, records, watcher, interrupts, goals, as_options)
         notes = (*taken, *goals.tell(prepared.costs, config.sampler))
         shelf = Shelf(study, paths, config.keep)
-        yield Work(config, paths, space, study, objective, records, shelf, watcher, trainer, prepared, pinned, notes)
+        with log_file(paths.log):
+            yield Work(
+                config, paths, space, study, objective, records, shelf, watcher, trainer, prepared, pinned, notes
+            )
 
 
 def subject_of(config: EvolveConfig) -> str:

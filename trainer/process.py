@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from trainer.api import DataError, EpochMetrics, Prepared, TrainerError, TrainJob, TrainOptions
 from trainer.messages import error_from_dict, job_to_dict, metrics_from_dict
+from trainer.progress import Listener
 from trainer.worker import CALLERS_PYTHONPATH
 
 logger = logging.getLogger(__name__)
@@ -42,14 +43,24 @@ class ProcessTrainer:
     included, never outlives this process: see `trainer.lifeline`. Only a program that the trainer moves
     to another session or process group escapes it; such a trainer must end that program in its own `finally`.
 
-    One job at a time, from one thread at a time: a new one closes one that is still open.
+    One job at a time, from one thread at a time: a new one closes one that is still open. `listener` is told how far
+    the child is with what takes long, while it is waited for.
     """
 
-    def __init__(self, spec: str, *, threads: int = 0, log: Path | None = None, timeout_s: float | None = None) -> None:
+    def __init__(
+        self,
+        spec: str,
+        *,
+        threads: int = 0,
+        log: Path | None = None,
+        timeout_s: float | None = None,
+        listener: Listener | None = None,
+    ) -> None:
         self._spec = spec
         self._threads = threads
         self._log = log
         self._timeout_s = timeout_s
+        self._listener = listener
         self._child: _Child | None = None
         self._prepared: tuple[TrainOptions, str] | None = None  # what was prepared, and its digest
         self._turn: object | None = None  # the training that is open; a fresh object for each
@@ -118,7 +129,7 @@ class ProcessTrainer:
             child.kill()  # it died between jobs, which costs nothing
             child = None
         if child is None:
-            child = self._child = _Child(self._spec, self._threads, self._log)
+            child = self._child = _Child(self._spec, self._threads, self._log, self._listener)
         log = self._log if job is None else job.workdir / "train.log"
         try:
             answer = child.ask(question, timeout_s)
@@ -175,7 +186,8 @@ class _NoAnswer(Exception):
 class _Child:
     """One worker process and the three pipes to it: questions, answers, and the lifeline that nothing is written to."""
 
-    def __init__(self, spec: str, threads: int, log: Path | None) -> None:
+    def __init__(self, spec: str, threads: int, log: Path | None, listener: Listener | None) -> None:
+        self._listener = listener
         read_end, write_end = os.pipe()
         self._lifeline = os.fdopen(write_end, "wb", buffering=0)
         # -P: a file in the working directory must not pass for a module of the standard library.
@@ -205,6 +217,10 @@ class _Child:
                 self._questions.write(json.dumps(question).encode() + b"\n")
                 self._questions.flush()
             answer: dict[str, Any] = json.loads(self._read_line(timeout_s))
+            while (told := answer.get("progress")) is not None:
+                if self._listener is not None:
+                    self._listener(*told)
+                answer = json.loads(self._read_line(timeout_s))
             return answer
         except EOFError:
             self._wait_for_end(CLOSE_TIMEOUT_S)

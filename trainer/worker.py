@@ -9,6 +9,8 @@ The questions come as JSON lines on file descriptor 0 and the answers leave on f
     {"do": "close"}                     {"closed": true}
     {"do": "exit"}                      none
 
+Before any answer may come lines {"progress": [what, done, of]} (see `trainer.progress`), which answer nothing.
+
 Any of them may be answered by {"error": {"kind": .., "message": ..}} (see `trainer.messages`), which also ends an open
 training. Two more keys may stand in an error: "unexpected", where the trainer raised something that is no TrainerError,
 so that the traceback in the log is worth reading; and "spoiled", where this process can train no more and should go.
@@ -35,6 +37,7 @@ from trainer.api import DataError, EpochMetrics, Trainer, TrainerError, TrainJob
 from trainer.function import PICKLED, FunctionTrainer, takes_a_job
 from trainer.lifeline import die_with_parent
 from trainer.messages import error_to_dict, job_from_dict, metrics_to_dict, options_from_dict
+from trainer.progress import listening
 
 CALLERS_PYTHONPATH = "TRAINER_CALLERS_PYTHONPATH"
 
@@ -80,13 +83,18 @@ def main() -> None:
     faulthandler.enable()  # a segmentation fault leaves its Python traceback in the log, ...
     faulthandler.register(signal.SIGUSR1)  # ... and so does a training that is about to be killed for its silence
     questions, answers = claim_pipes()
-    worker = Worker(spec)
-    for line in questions:
-        question = json.loads(line)
-        if question["do"] == "exit":
-            break
-        answers.write(json.dumps(worker.reply(question)) + "\n")
+
+    def answer(what: dict[str, Any]) -> None:
+        answers.write(json.dumps(what) + "\n")
         answers.flush()
+
+    worker = Worker(spec)
+    with listening(lambda *told: answer({"progress": told})):
+        for line in questions:
+            question = json.loads(line)
+            if question["do"] == "exit":
+                break
+            answer(worker.reply(question))
     worker.leave()
 
 

@@ -8,18 +8,40 @@ from typing import Any
 import click
 
 from evolve.cli.door import quieten_libraries, under
-from evolve.cli.options import found_study, output_option, warn_of_password
-from evolve.standing import NoResult
+from evolve.cli.options import found_study, json_option, output_option, warn_of_password
+from evolve.standing import NoResult, nothing_yet
 from search_spaces import dump_hyp
 
 command = under("Look and ask")
+trial_argument = click.argument("trial")
+
+
+@command("list")
+@found_study
+@json_option
+def list_(runs: str, storage: str | None, as_json: bool) -> None:
+    """List the studies of a folder or a storage: how each stands.
+
+    With --storage it needs no run folder.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.listing import list_studies, tell_studies
+    from evolve.plain import document
+
+    listed = list_studies(Path(runs), storage)
+    if as_json:
+        click.echo(document(listed))
+    else:
+        tell_studies(Console(), listed, Path(runs))
 
 
 @command()
 @click.argument("study", required=False)
 @found_study
 @click.option("--study", "named", metavar="NAME", help="Name of the study in --storage; the same as STUDY.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@json_option
 def status(study: str | None, runs: str, storage: str | None, named: str | None, as_json: bool) -> None:
     """Tell who works on a study, how fast, and what is left.
 
@@ -82,7 +104,7 @@ def best(study: str | None, runs: str, storage: str | None, as_yaml: bool) -> No
 
     found = find_study(study, Path(runs), storage)
     if found.best is None:
-        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+        raise nothing_yet(found.paths.root.name)
     if as_yaml:
         click.echo(dump_hyp(found.decision.hyp if found.decision else found.best.hyp), nl=False)
     elif found.best.goals:
@@ -115,7 +137,7 @@ def report(study: str | None, runs: str, storage: str | None, **asked: Any) -> N
 @command()
 @click.argument("study", required=False)
 @found_study
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@json_option
 @click.option("--yaml", "as_yaml", is_flag=True, help="Print nothing but the space, with wider bounds where they bind.")
 def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as_yaml: bool) -> None:
     """Tell which hyps matter, which bounds bind, and what never moved.
@@ -132,7 +154,7 @@ def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as
 
     found = find_study(study, Path(runs), storage)
     if found.best is None:
-        raise NoResult(f"no trial of {found.paths.root.name} has completed yet")
+        raise nothing_yet(found.paths.root.name)
     known = insight_into(found.study, found.space)
     if as_yaml:
         click.echo(dump_space(widened(found.space, known)), nl=False)
@@ -140,3 +162,74 @@ def insight(study: str | None, runs: str, storage: str | None, as_json: bool, as
         click.echo(insight_as_json(found.study.study_name, known))
     else:
         tell_insight(Console(), found.study.study_name, found.paths.config, known)
+
+
+@command()
+@trial_argument
+@click.argument("study", required=False)
+@found_study
+@json_option
+def show(trial: str, study: str | None, runs: str, storage: str | None, as_json: bool) -> None:
+    """Show a trial: its hyp, what changed, its metrics, its log.
+
+    TRIAL is its number, or `best`. Without STUDY it is of the study that improved last.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.plain import document
+    from evolve.showing import look_at_trial, tell_trial
+
+    shown = look_at_trial(trial, study, Path(runs), storage)
+    if as_json:
+        click.echo(document(shown))
+    else:
+        tell_trial(Console(), shown)
+
+
+@command()
+@click.argument("first")
+@click.argument("second")
+@found_study
+@json_option
+def compare(first: str, second: str, runs: str, storage: str | None, as_json: bool) -> None:
+    """Compare two studies: what they found, at what cost, and how.
+
+    FIRST and SECOND are studies. It tells whether they can be told apart: the difference of their bests and its noise.
+    """
+    quieten_libraries()
+    from rich.console import Console
+
+    from evolve.comparing import compare as compare_studies
+    from evolve.comparing import tell_comparison
+    from evolve.plain import document
+
+    found = compare_studies((first, second), Path(runs), storage)
+    if as_json:
+        click.echo(document(found))
+    else:
+        tell_comparison(Console(), found)
+
+
+@command()
+@trial_argument
+@click.argument("study", required=False)
+@found_study
+@click.option("--device", metavar="NAME", help="Where to train: cpu, cuda, ...  [default: as in the study]")
+@json_option
+def replay(trial: str, study: str | None, runs: str, as_json: bool, **asked: Any) -> None:
+    """Train a trial again as it was, and tell whether it comes out equal.
+
+    With the same hyp, seed and options, for as many epochs. TRIAL is its number, or `best`; without STUDY it is of the
+    study that improved last. Exit code 1 if anything differs.
+    """
+    quieten_libraries()
+    from evolve.plain import document
+    from evolve.repeating import replay_trial
+
+    found = replay_trial(trial, study, Path(runs), tell=lambda line: click.echo(line, err=as_json), **asked)
+    if as_json:
+        click.echo(document(found))
+    if not found.equal:
+        raise NoResult(found.sentence())
+    click.echo(found.sentence(), err=as_json)

@@ -192,6 +192,13 @@ worker_options = together(
     setting("retries", "How often a hyp is queued again whose worker died."),
     setting("checkpoint", "Save every epoch: a trial whose worker died goes on from its last one."),
 )
+log_to_option = setting(
+    "log_to",
+    "Keep each trial as a run there: tensorboard, mlflow, or mlflow:URI; may be repeated.",
+    metavar="PLACE",
+    multiple=True,
+    callback=_several,
+)
 bucket_option = setting("bucket", "Copy results to this folder as they come: s3://..., gs://..., ...", metavar="URL")
 keep_option = setting("keep", "Best trials that keep logs and weights; of others only metrics stay.")
 study_options = together(
@@ -207,7 +214,9 @@ study_options = together(
     ),
     keep_option,
     bucket_option,
+    log_to_option,
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 trained_options = together(
     "What is trained, and how it is scored",
     click.option("--hyp", metavar="FILE", help="Hyp file, of any format.  [default: the trainer's own values]"),

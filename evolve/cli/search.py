@@ -37,8 +37,9 @@ command = under("Search")
 @study_options
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings; flags beat them.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print every event as a JSON object on a line of its own.")
 @command_argument
-def run(config: Path | None, quiet: bool, **flags: Any) -> None:
+def run(config: Path | None, quiet: bool, as_json: bool, **flags: Any) -> None:
     """Evolve hyps: start a study, or go on with one of the same name.
 
     Without any option it evolves 300 generations on the built-in data set `digits`. COMMAND, after --, is the program
@@ -51,7 +52,7 @@ def run(config: Path | None, quiet: bool, **flags: Any) -> None:
     from evolve.engine import evolve
     from evolve.panel import watcher_for
 
-    evolve(resolved, watcher_for(Console(), quiet=quiet))
+    evolve(resolved, watcher_for(Console(), quiet=quiet, as_json=as_json))
 
 
 @command()

@@ -71,8 +71,11 @@ def val(weights: str, plots: str | None, as_json: bool, **asked: Any) -> None:
     from rich.console import Console
 
     from evolve.validating import score_weights, scores_as_json, tell_scores
+    from evolve.waiting import Bar
+    from trainer.progress import listening
 
-    report = score_weights(weights, **asked)
+    with Bar(Console(stderr=True)) as bar, listening(bar.tell):
+        report = score_weights(weights, **asked)
     if as_json:
         click.echo(scores_as_json(report))
     else:
@@ -97,10 +100,13 @@ def check(data: str, imgsz: int | None, single_cls: bool, as_json: bool) -> None
     from rich.console import Console
 
     from evolve.checking import report_as_json, tell_report
+    from evolve.waiting import Bar
     from trainer.detection.data.report import inspect_data
+    from trainer.progress import listening
 
     options = resolve_config({"data": data, "imgsz": imgsz}).train_options()
-    report = inspect_data(data, options.imgsz, single_cls=single_cls)
+    with Bar(Console(stderr=True)) as bar, listening(bar.tell):
+        report = inspect_data(data, options.imgsz, single_cls=single_cls)
     if as_json:
         click.echo(report_as_json(report))
     else:

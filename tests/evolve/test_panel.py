@@ -114,7 +114,7 @@ def test_the_panel_of_many_workers_is_never_higher_than_the_terminal_and_keeps_i
     assert shown == sorted([f"trial {number:>3}" for number in range(95, 105)])[: len(shown)]
     assert sum("hyp" in line for line in full) == ended
     assert f"{10 - len(shown)}{' more' * (running > 1)} are running" in "\n".join(full)
-    panel._live.stop()
+    panel._stop()
 
 
 def test_a_panel_that_never_opened_can_end():

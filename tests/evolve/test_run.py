@@ -235,7 +235,8 @@ def test_failures_in_a_row_end_the_study_with_the_reason_of_the_last(faulty):
     result = faulty.run("--set", "fault=TrainerError", "--max-failures", "4", "--generations", "30")
     assert result.exit_code == 1
     reason = "4 trials in a row failed, the last one with: the toy is out of order"
-    assert result.stderr == f"evolve: error: no trial completed: {reason}\n"
+    then = "`evolve show 3 points` tells more, and the same command goes on when that is mended"
+    assert result.stderr == f"evolve: error: no trial completed: {reason}; {then}\n"
     assert not (faulty.run_folder / "best").exists()
     again = faulty.run("--set", "fault=TrainerError", "--max-failures", "4", "--generations", "30")
     assert again.exit_code == 1

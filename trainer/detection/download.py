@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from trainer.api import DataError
 from trainer.detection.data.cache import cache_folder, lock, remove_left_overs, replacing
+from trainer.progress import progress
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT_S = 30.0  # for a connection, and for every read from it
@@ -153,7 +154,7 @@ def _download(url: str, source: Path | None, copy: Path, expected: Expected, tim
         if expected.size is not None and announced not in (None, expected.size):
             raise DataError(f"{_show(url)} has {announced} bytes, expected {expected.size}")
         with replacing(copy) as file:
-            received = _receive(url, answer, file, timeout_s)
+            received = _receive(url, answer, file, timeout_s, announced)
             if announced not in (None, received):
                 raise DataError(f"the download of {_show(url)} broke off: {received} of {announced} bytes came")
             if not received:
@@ -204,7 +205,7 @@ _HANDLERS = (
 )
 
 
-def _receive(url: str, answer: IO[bytes], file: IO[bytes], timeout_s: float) -> int:
+def _receive(url: str, answer: IO[bytes], file: IO[bytes], timeout_s: float, announced: int | None) -> int:
     """Copy the answer's body to the file; returns how many bytes came."""
     received = 0
     while True:
@@ -218,6 +219,7 @@ def _receive(url: str, answer: IO[bytes], file: IO[bytes], timeout_s: float) -> 
             return received
         file.write(chunk)
         received += len(chunk)
+        progress(f"downloading {_show(url)}", received, announced)
 
 
 def _tell(error: Exception, timeout_s: float) -> str:

@@ -29,6 +29,7 @@ import PIL
 from trainer.api import DataError
 from trainer.detection.data.pictures import Picture, UnreadablePicture, decode
 from trainer.detection.data.problems import Problem
+from trainer.progress import progress
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,8 +102,9 @@ def hash_files(files: Sequence[Path], folder: Path) -> list[str | OSError]:
     digests: list[str | OSError] = [_recall(file, memo) for file in files]
     unknown = [i for i, digest in enumerate(digests) if not digest]
     with ThreadPoolExecutor(_threads()) as pool:
-        for i, digest in zip(unknown, pool.map(hashed, [files[i] for i in unknown]), strict=True):
-            digests[i] = digest
+        for done, digest in enumerate(pool.map(hashed, [files[i] for i in unknown])):
+            digests[unknown[done]] = digest
+            progress("reading pictures", done + 1, len(unknown))
     if news:
         with contextlib.suppress(OSError):  # it only saves time
             memo_file.parent.mkdir(parents=True, exist_ok=True)
@@ -350,6 +352,7 @@ def _decode_all(
     with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd metadata, without saying in which file
         for i, picture in enumerate(_in_order(pool, one, range(len(files)), ahead=4 * _threads())):
+            progress(f"decoding pictures at {imgsz} px", i + 1, len(files))
             if isinstance(picture, str):
                 index["problems"].append([i, "image dropped: it cannot be read", picture])
                 continue

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from trainer.detection.data.pictures import FORMATS, ORIENTATION_TAG, UnreadablePicture, decode
+from trainer.progress import progress
 
 GLANCE = 64  # pixels of the small picture that is compared
 NEAR_BITS = 3  # of the 64 of a difference hash
@@ -50,7 +51,11 @@ def glance_at_all(files: Sequence[Path]) -> list[Glance | None]:
     """A look at each file, None where it holds no picture."""
     with warnings.catch_warnings(), ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         warnings.simplefilter("ignore")  # see cache._decode_all
-        return list(pool.map(glance_at, files))
+        found: list[Glance | None] = []
+        for glance in pool.map(glance_at, files):
+            found.append(glance)
+            progress("looking at pictures", len(found), len(files))
+        return found
 
 
 def glance_at(file: Path) -> Glance | None:
