@@ -103,7 +103,7 @@ class RunPaths:
         folders = (self.trials / "*", self.of_race("*").trials / "*")
         metrics = (folder / "metrics.jsonl" for folder in folders)
         given = (self.space, self.trainer("*"))
-        told = (self.race, self.report, self.log)
+        told = (self.race, self.report)
         found = (self.config, *given, self.table, self.database, *told, *best, *metrics)
         return tuple(path.relative_to(self.root).as_posix() for path in found)
 
