@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".html")  # that trainings leave
 MOST_FILES, FOLDERS_DEEP = 60, 2  # of a trial
 SHARE = 10  # one part in so many of the time is spent on drawing
-WAIT_S = 3.0  # how long an answer waits for pictures that are being drawn
+FIRST_WAIT_S, WAIT_S = 60.0, 3.0  # how long an answer waits for pictures that are being drawn
 
 Picture = tuple[str, str]  # its name, and the figure as Plotly's JSON
 
@@ -129,7 +129,7 @@ class Gallery:
                 self._at_work.start()
             at_work = self._at_work
         if at_work is not None:
-            at_work.join(WAIT_S)
+            at_work.join(WAIT_S if self._pictures else FIRST_WAIT_S)
         return self._pictures
 
     def _work(self, now: object) -> None:
