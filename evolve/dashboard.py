@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 PAGE = "/dashboard<:re:(/.*)?>"  # the routes that we have something to add to, as the dashboard spells them
 DETAIL = "/api/studies/<study_id:int>"
 ARTIFACTS = "/artifacts/"
-# It gives a custom plot half of the page and 450 pixels of height. Ours are as high as they need, and wide.
+# It gives a custom plot half of the page and 450 pixels of height. Ours are as high as they need, and wide; and on a
+# narrow page everything is.
 LOOK = b"""<style>
 [id^="user-defined-plot:"] { height: auto !important; min-height: 240px; }
-.MuiGrid2-root:has(> .MuiCard-root > .MuiCardContent-root > [id^="user-defined-plot:"]) { width: 100% !important; }
+.MuiGrid-root:has(> .MuiCard-root > .MuiCardContent-root > [id^="user-defined-plot:"]) { width: 100% !important; }
+@media (max-width: 800px) { [class*="MuiGrid-grid-xs-"] { width: 100% !important; } }
 </style></head>"""
 PACKAGE = "evolve dashboard needs a package that is not installed: pip install 'evolve-hyp[dashboard]'"
 
