@@ -310,7 +310,7 @@ def test_what_is_shown_are_the_note_the_hyp_file_pictures_of_the_best_trial_and_
     while not (plots := opened.detail()["plotly_graph_objects"]) and time.monotonic() < wait_s:
         time.sleep(0.1)
     assert [plot["id"] for plot in plots][:2] == ["history", "curves"]
-    assert all(json.loads(plot["graph_object"])["data"] for plot in plots)
+    assert all(json.loads(plot["graph_object"])["layout"] for plot in plots)
 
 
 def test_no_password_of_a_failure_is_told(opened):
