@@ -1,6 +1,7 @@
 """What a person sees: the panel fits 80 columns, the lines keep theirs, and both tell the truth."""
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -274,3 +275,52 @@ def test_heats_are_lines_with_the_same_columns():
     for word in ("seed", "fitness", "epochs", "left"):
         assert len({line.index(f" {word} ") for line in heats}) == 1
     assert heats[2].endswith("(box nan)")
+
+
+def test_no_color_takes_the_colours_away(monkeypatch: pytest.MonkeyPatch):
+    def codes() -> set[str]:
+        console = Console(width=80, file=io.StringIO(), force_terminal=True, color_system="256")
+        panel = LivePanel(console)
+        watch(panel)
+        console.print(panel)
+        panel._stop()
+        return {
+            code for code in re.findall(r"\x1b\[([\d;]+)m", console.file.getvalue()) if re.search(r"\b[39]\d", code)
+        }
+
+    assert codes()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert codes() == set()
+
+
+def test_a_terminal_that_becomes_narrower_loses_all_that_it_has_broken():
+    console = Console(width=160, height=24, file=io.StringIO(), force_terminal=True, color_system=None)
+    panel = LivePanel(console)
+    watch(panel)
+    panel._over.set()  # from here on it is drawn by us
+    panel._changed.set()
+    panel._drawing.join()
+    panel._live.refresh()
+    wide = panel._live._live_render._shape[1]
+    console.width = 70
+    before = len(console.file.getvalue())
+    panel._follow_width(panel._live)
+    panel._live.refresh()
+    ups = console.file.getvalue()[before:].count("\x1b[1A")
+    assert ups > wide - 1, "a line of 158 columns is three lines of 70"
+    assert max(map(len, drawn(panel))) <= 80
+    panel._stop()
+
+
+def test_the_panel_shows_the_fitness_of_all_complete_trials_and_who_works():
+    panel = LivePanel(Console(width=80, file=io.StringIO(), force_terminal=True))
+    panel.opened(replace(opened(), fitnesses=(0.1, 0.2), standing=standing_after(OUTCOMES)))
+    for number in (7, 8):
+        panel.started(number)
+    panel.epoch(7, 6, 0.2)
+    panel.finished(Outcome(8, "complete", 12, 0.9), standing_after(OUTCOMES))
+    shown = "\n".join(drawn(panel))
+    panel._stop()
+    assert "base 0.3500 ± 0.0123 (3 seeds)  fitness ▁▂█" in shown
+    assert "generation 4/300, 1 of 2 workers are training" in shown
+    assert "trial 7: epoch  6 of 12 done, fitness 0.2000  ━━━━━━──────" in shown
