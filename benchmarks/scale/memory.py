@@ -40,12 +40,12 @@ fork = multiprocessing.get_context("fork")
 
 
 def run_study(config: EvolveConfig) -> None:
-    work.process_trainer = lambda config, log: Sleeper()  # type: ignore[assignment, return-value]
+    work.process_trainer = lambda config, log, progress: Sleeper()  # type: ignore[assignment, return-value]
     evolve(config)
 
 
 def run_worker(url: str, runs: Path) -> None:
-    work.process_trainer = lambda config, log: Sleeper()  # type: ignore[assignment, return-value]
+    work.process_trainer = lambda config, log, progress: Sleeper()  # type: ignore[assignment, return-value]
     with contextlib.suppress(KeyboardInterrupt):
         join_study(url, NAME, Silence(), wait_s=60, runs=str(runs))
 

@@ -112,13 +112,13 @@ def measure(url: str, workers: int, trial_s: float, rounds: int, hyps: int, fold
 
 
 def run_study(config: EvolveConfig) -> None:
-    work.process_trainer = lambda config, log: Sleeper()  # type: ignore[assignment, return-value]
+    work.process_trainer = lambda config, log, progress: Sleeper()  # type: ignore[assignment, return-value]
     evolve(config)
 
 
 def run_worker(url: str, folder: Path, path: Path) -> None:
     log = Log()
-    work.process_trainer = lambda config, log_file: Stamped(log)  # type: ignore[assignment, return-value]
+    work.process_trainer = lambda config, log_file, progress: Stamped(log)  # type: ignore[assignment, return-value]
     count_statements(log)
     with contextlib.suppress(KeyboardInterrupt):
         join_study(url, NAME, Silence(), wait_s=WAIT_S, runs=str(folder / f"runs-{os.getpid()}"))

@@ -241,7 +241,7 @@ def test_the_help_of_run_shows_its_options_under_headings_and_none_of_them_twice
     told = CliRunner().invoke(cli, ["run", "--help"]).output
     parts = [part.split(":\n", 1) for part in told.split("\n\n") if ":\n" in part]
     sections = {heading: re.findall(r"^  (?:-\w, )?--([\w-]+)", part, re.MULTILINE) for heading, part in parts}
-    assert sections.pop("Options") == ["config", "quiet", "help"]
+    assert sections.pop("Options") == ["config", "quiet", "json", "help"]
     shown = [name for names in sections.values() for name in names]
     assert len(shown) == len(set(shown))
     known = {key_of(field.name).replace("_", "-") for field in dataclasses.fields(EvolveConfig)}
