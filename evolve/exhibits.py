@@ -151,7 +151,7 @@ class Gallery:
 def files_of_study(paths: RunPaths) -> list[Path]:
     """What a study has left to look at, for people."""
     known = (
-        *(paths.best_hyp, paths.unconfirmed, paths.front_table, paths.root / "report.html"),
+        *(paths.best_hyp, paths.unconfirmed, paths.front_table, paths.report),
         *(paths.race, paths.table, paths.config),
     )
     return [path for path in known if path.is_file()]
