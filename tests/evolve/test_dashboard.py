@@ -9,7 +9,6 @@ import re
 import sqlite3
 import sys
 import threading
-import time
 import urllib.request
 from typing import Any
 
@@ -18,6 +17,7 @@ import pytest
 from made_study import make_study
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
+from small_world import wait_for
 
 from evolve.config import ConfigError
 from evolve.dashboard import OpenStorage, open_dashboard, place_of
@@ -306,9 +306,7 @@ def test_what_is_shown_are_the_note_the_hyp_file_pictures_of_the_best_trial_and_
     assert {number: [one["filename"] for one in told] for number, told in with_files.items()} == {
         best_of(study).number: ["page.html", "val.png"]
     }
-    wait_s = time.monotonic() + 60
-    while not (plots := opened.detail()["plotly_graph_objects"]) and time.monotonic() < wait_s:
-        time.sleep(0.1)
+    plots = wait_for(lambda: opened.detail()["plotly_graph_objects"], 60)
     assert [plot["id"] for plot in plots][:2] == ["history", "curves"]
     assert all(json.loads(plot["graph_object"])["layout"] for plot in plots)
 
@@ -400,7 +398,7 @@ def test_who_writes_is_not_held_up_and_whoever_holds_the_lock_holds_up_no_reader
         for reader in readers:
             reader.join()
     study.add_trial(trials_of(study)[0])
-    assert len(dashboard.detail()["trials"]) == 4, "it shows what is new"
+    wait_for(lambda: len(dashboard.detail()["trials"]) == 4)  # the dashboard remembers trials for two seconds
 
 
 def test_a_file_without_a_study_stays_as_it_is(tmp_path):
