@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import errors_in, open_browser, resize
+from browser import errors_in, open_browser, resize, take_picture
 from made_study import make_study
 from servers import PASSWORD
 from small_world import RUN, World, interrupt, wait_for
@@ -142,6 +142,8 @@ def test_our_pictures_are_drawn_on_a_page_without_errors(world: World, browser, 
     make_study(world.folder / "runs", trials, name=CHINESE)
     _, url = started(world)
     read(api(url))  # what it takes to draw them is not the browser's
+    browser.get("about:blank")  # the page of another test asks on, whoever is there
+    errors_in(browser)
     for width in (1400, 420):
         resize(browser, width)
         browser.get(url)
@@ -152,7 +154,8 @@ def test_our_pictures_are_drawn_on_a_page_without_errors(world: World, browser, 
         assert CHINESE in browser.execute_script("return document.body.innerText")
         assert errors_in(browser) == []
         if folder := os.environ.get("EVOLVE_SCREENSHOTS"):
-            browser.save_screenshot(str(Path(folder) / f"dashboard-{trials}-{width}.png"))
+            height = browser.execute_script("return document.documentElement.scrollHeight")
+            take_picture(browser, Path(folder) / f"dashboard-{trials}-{width}.png", height)
     browser.get(f"{url}/note")
     wait_for(lambda: "How it was started" in browser.execute_script("return document.body.innerText"), 60)
     assert errors_in(browser) == []
