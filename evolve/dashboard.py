@@ -36,8 +36,10 @@ LOOK = b"""<style>
 [id^="user-defined-plot:"] { height: auto !important; min-height: 240px; }
 .MuiGrid-root:has(> .MuiCard-root > .MuiCardContent-root > [id^="user-defined-plot:"]) {
     width: 100% !important; max-width: 100% !important; flex-basis: 100% !important; }
-@media (max-width: 800px) { [class*="MuiGrid-grid-xs-"] {
-    width: 100% !important; max-width: 100% !important; flex-basis: 100% !important; } }
+@media (max-width: 800px) {
+    main, main fieldset { min-width: 0; }
+    [class*="MuiGrid-grid-xs-"] { width: 100% !important; max-width: 100% !important; flex-basis: 100% !important; }
+}
 </style></head>"""
 PACKAGE = "evolve dashboard needs a package that is not installed: pip install 'evolve-hyp[dashboard]'"
 
