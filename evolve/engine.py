@@ -25,6 +25,7 @@ from evolve.outcomes import fitnesses_of, stale_of, standing_of
 from evolve.paths import RunPaths
 from evolve.pool import run_pool
 from evolve.racing import expected_race_s, race_or_say_why_not, unfinished_race
+from evolve.renewing import Renewing
 from evolve.standing import NoResult
 from evolve.tracking import Tracker, Tracking, trackers_of
 from evolve.warm_start import read_sources
@@ -51,7 +52,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
     config = settle_goals(complete(config))
     paths = RunPaths(Path(config.runs) / config.study)
     sources = read_sources(config)
-    watcher = watcher_with_uploads(watcher or Silence(), config, paths)
+    watcher = Renewing(watcher_with_uploads(watcher or Silence(), config, paths), config, paths)
     trackers = trackers_of(config, paths)
     with open_cluster(config) as cluster, open_work(config, paths, watcher, sources) as work:
         work = with_tracking(work, trackers)

@@ -72,7 +72,12 @@ class Events:
         self._write("leaving")
 
     def ended(self, ended: Ended) -> None:
-        found = {"hyp": ended.hyp, "hyp_file": ended.hyp_file if ended.hyp else None, "base": ended.base}
+        found = {
+            "hyp": ended.hyp,
+            "hyp_file": ended.hyp_file if ended.hyp else None,
+            "base": ended.base,
+            "report": ended.report,
+        }
         told = {"command": ended.command, "raced": ended.raced, "no_race": ended.no_race}
         self._write("ended", reason=mask_secrets(ended.reason), **_standing(ended.standing), **found, **told)
 

@@ -406,6 +406,8 @@ def say_summary(console: Console, ended: Ended) -> None:
         else:
             say(f"hyp file: {from_here(ended.hyp_file)} holds the base")
             say(f"the best of the search, not confirmed: {from_here(ended.unconfirmed)}")
+    if ended.report is not None:
+        say(f"report: {from_here(ended.report)}")
     if ended.no_race:
         say(ended.no_race)
     say(f"train with it: {shlex.join(ended.command)}")
