@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import evolve
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from studies.status import Failure
 
-TOP = 34  # pixels above a picture whose title stands on the page
+UNTITLED = 34  # pixels that a picture needs less whose title stands on the page
 NARROW_COLUMNS = 2  # of panels on a telephone
 MOST_MOVES = 3  # that the table of trials tells of each
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -146,7 +147,7 @@ def _bare(layout: dict[str, Any]) -> dict[str, Any]:
     """Without the title, which stands above the picture, and without colours, which the page knows."""
     margin = layout["margin"]
     bare = {key: value for key, value in layout.items() if key not in ("title", "template")}
-    return {**bare, "margin": {**margin, "t": min(margin["t"], TOP)} if "xaxis2" not in layout else margin}
+    return {**bare, "margin": {**margin, "t": margin["t"] - UNTITLED}}
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -343,7 +344,8 @@ def _provenance(page: Page) -> str:
 def _subtitle(page: Page) -> str:
     view = page.view
     running = sum(trial.state == "running" for trial in (*view.trials, *view.heats))
-    told = [page.facts.get(name, "") for name in ("data", "model")]
+    data = "/".join(Path(page.facts.get("data", "")).parts[-2:])
+    told = [data, page.facts.get("model", "")]
     epochs = f"{view.epochs} epochs a trial" if view.epochs else ""
     now = f"{running} running" if running else ""
     return " · ".join([*filter(None, (*told, epochs, now)), f"as of {view.seen_at:%Y-%m-%d %H:%M}"])

@@ -82,7 +82,7 @@ def _share(difference: float, base: float | None) -> str:
 
 
 def _cost(view: View) -> str:
-    """'; it cost 151 trials and 30 trainings of the race in 0:29:12, and pruning saved 33 % of the epochs'."""
+    """'; it cost 151 trials and 14 trainings of the race in 30 minutes, and pruning saved 23 % of the epochs'."""
     ended = sum(trial.counts for trial in view.trials)
     if not ended:
         return ""
@@ -92,7 +92,9 @@ def _cost(view: View) -> str:
     pruned = any(trial.state == "pruned" for trial in view.trials)
     saving = f", and pruning saved {100 * saved:.0f} % of the epochs" if saved is not None and pruned else ""
     trials = f"{ended} trial{'s' * (ended > 1)}"
-    return f"; it cost {trials}{race} in {say_span(worked_s(view))}{saving}"
+    seconds = worked_s(view)
+    lasted = f" in {say_span(seconds)}" if seconds >= 1 else ""
+    return f"; it cost {trials}{race}{lasted}{saving}"
 
 
 def say_span(seconds: float) -> str:
@@ -108,8 +110,8 @@ def _figures(view: View) -> dict[str, str]:
     others = {state: _count(view.trials, state) for state in ("running", "queued", "lost")}
     told = {}
     if best is not None and not best.goals:
-        told["best of the search"] = show_fitness(best.fitness)
-        told["the base"] = show_fitness(best.base_fitness)
+        told["best in the search"] = show_fitness(best.fitness)
+        told["base in the search"] = show_fitness(best.base_fitness)
     if view.noise is not None:
         told["noise from seed to seed"] = f"{view.noise.sd:.4f}"
     told |= {state: f"{count}" for state, count in states.items()}

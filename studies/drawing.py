@@ -25,9 +25,19 @@ STATE_COLOURS = {
     "lost": GREY,
     "race": VIOLET,
 }
-AGES = [[0.0, "#a9c3e8"], [1.0, "#1f5fbf"]]  # from the first generation to the last
+AGES = [[0.0, "#a5aebb"], [1.0, "#1f6fe5"]]  # from the first generation to the last: what is old has no colour
 FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', 'Noto Sans CJK SC', Arial, sans-serif"
 LONGEST_NAME = 28
+TITLE = {
+    "x": 0,
+    "xref": "paper",
+    "xanchor": "left",
+    "y": 1,
+    "yref": "container",
+    "yanchor": "top",
+    "pad": {"t": 12},
+    "font": {"size": 16},
+}
 MOST_MOVES = 4  # that are told of a trial
 
 Trace = dict[str, Any]
@@ -50,7 +60,7 @@ def template(*, dark: bool = False) -> dict[str, Any]:
     return {
         "layout": {
             "font": {"family": FONT, "size": 13, "color": ink},
-            "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},
+            "title": TITLE,
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "xaxis": axis,
@@ -80,7 +90,7 @@ def empty(title: str, why: str) -> Figure:
     """A picture of which there is nothing to see yet."""
     note = {"text": why, "x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False}
     hidden = {"visible": False}
-    return drawn(title, [], height=160, annotations=[note], xaxis=hidden, yaxis=hidden)
+    return drawn(title, [], height=130, annotations=[note], xaxis=hidden, yaxis=hidden)
 
 
 def line(x: Iterable[Any], y: Iterable[Any], name: str, colour: str, **more: Any) -> Trace:

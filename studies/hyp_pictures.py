@@ -43,7 +43,7 @@ GOOD_SHARE = 0.1
 def draw_hyps(view: View, columns: int = COLUMNS) -> Figure:
     """A small panel for each hyp that evolves: its value against the fitness, between its bounds.
 
-    The base and the best hyp are marked, the later a trial the darker it is. What never moved and what sits at a bound
+    The base and the best hyp are marked, the later a trial the bluer it is. What never moved and what sits at a bound
     says so.
     """
     title = "Every hyp: its value against the fitness"
@@ -79,8 +79,9 @@ def draw_hyps(view: View, columns: int = COLUMNS) -> Figure:
 def panels(view: View, flags: Mapping[str, Sequence[str]], columns: int) -> dict[str, Any]:
     """The layout of the panels in so many columns: the same traces fit any."""
     params = view.space.evolving
+    columns = min(columns, len(params))
     rows = -(-len(params) // columns)
-    above, below, between = 84, 4, 64  # pixels over and under the panels, and under and over each
+    above, below, between = 98, 4, 64  # pixels over and under the panels, and under and over each
     height = above + below + rows * PANEL_PX
     inner = height - above - below
     wide = (1 - 0.035 * (columns - 1)) / columns
@@ -90,7 +91,7 @@ def panels(view: View, flags: Mapping[str, Sequence[str]], columns: int) -> dict
         "shapes": [],
         "annotations": [],
     }
-    layout["legend"] = {"y": 1 + 28 / inner}
+    layout["legend"] = {"y": 1 + 30 / inner}
     for index, param in enumerate(params):
         row, column = divmod(index, columns)
         left = column * (wide + 0.035)

@@ -6,19 +6,20 @@ All of it is data; who shows it is another matter. With several goals it is abou
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from search_spaces import Hyp, Param, Space, Value
 from search_spaces.space import round_significant
+from studies.importance import column_of, good_ones, importance
 from studies.noise import NoiseFloor, by_hyp, has_fitness, noise_floor, value_of
 from studies.study import goals_of
 from studies.trials import BASE, hyp_of, is_lost, trials_of
@@ -150,25 +151,19 @@ def _good(scores: Mapping[int, float], noise: NoiseFloor | None) -> list[int]:
 
 def _importances(study: Study, space: Space) -> list[Importance]:
     """By PED-ANOVA (Watanabe et al., IJCAI 2023), beside what it finds where the fitnesses are shuffled."""
-    from optuna.importance import PedAnovaImportanceEvaluator
-
     trials = [trial for trial in trials_of(study) if trial.state == TrialState.COMPLETE]
-    sign = -1 if study.directions[0] == StudyDirection.MAXIMIZE else 1  # it looks for what is low
-    losses = {trial.number: sign * value_of(trial) if has_fitness(trial) else math.nan for trial in trials}
-    finite = [number for number in losses if math.isfinite(losses[number])]
-    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(GOOD_SHARE, LEAST_GOOD / len(finite)))
     names = [param.name for param in space.evolving if all(param.name in trial.params for trial in trials)]
+    trials = list(filter(has_fitness, trials))
+    columns = {name: column_of(space[name], [trial.params[name] for trial in trials]) for name in names}
+    sign = -1 if study.directions[0] == StudyDirection.MAXIMIZE else 1  # what is low is good
+    losses = np.array([sign * value_of(trial) for trial in trials])
 
-    def importances(of: Mapping[int, float]) -> dict[str, float]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it reminds us that it takes low for good
-            return evaluator.evaluate(study, names, target=lambda trial: {**losses, **of}[trial.number])
+    def importances(losses: NDArray[np.float64]) -> dict[str, float]:
+        good = good_ones(losses, max(GOOD_SHARE, LEAST_GOOD / len(trials)))
+        return {name: importance(column, good) for name, column in columns.items()}
 
-    found, rng = importances({}), np.random.default_rng(0)
-    shuffled = [
-        importances(dict(zip(finite, rng.permutation([losses[number] for number in finite]).tolist(), strict=True)))
-        for _ in range(SHUFFLES)
-    ]
+    found, rng = importances(losses), np.random.default_rng(0)
+    shuffled = [importances(rng.permutation(losses)) for _ in range(SHUFFLES)]
     whole = math.fsum(found.values()) or 1.0
     told = (Importance(name, found[name] / whole, _chance([one[name] for one in shuffled]) / whole) for name in names)
     return sorted(told, key=lambda one: -one.share)

@@ -51,7 +51,7 @@ PICTURES: Mapping[str, Picture] = {
     ),
     "hyps": Picture(
         "Every hyp",
-        "A panel for each hyp: its value against the fitness, later trials darker. Dotted lines are its bounds. Hyps "
+        "A panel for each hyp: its value against the fitness, the later a trial the bluer, between its bounds. Hyps "
         "that never moved, or that sit at a bound, say so.",
         draw_hyps,
     ),

@@ -257,6 +257,7 @@ def _base_band(view: View, x: tuple[float, float]) -> Iterable[Trace]:
 def _best_so_far(view: View) -> tuple[list[int], list[float]]:
     """Where the best hyp's mean has changed, by generation; a hyp that was trained again counts with its mean."""
     sums: dict[frozenset[tuple[str, Any]], tuple[float, int]] = {}
+    means: dict[frozenset[tuple[str, Any]], float] = {}  # more is better
     x: list[int] = []
     y: list[float] = []
     for trial in sorted(view.complete, key=lambda trial: trial.generation):
@@ -264,7 +265,8 @@ def _best_so_far(view: View) -> tuple[list[int], list[float]]:
         key = frozenset(trial.hyp.items())
         total, count = sums.get(key, (0.0, 0))
         sums[key] = total + trial.value, count + 1
-        best = max((view.sign * total / count for total, count in sums.values()))
+        before, means[key] = means.get(key), view.sign * (total + trial.value) / (count + 1)
+        best = max(y[-1] * view.sign, means[key]) if before is None and y else max(means.values())
         if not y or y[-1] != view.sign * best:
             x.append(trial.generation)
             y.append(view.sign * best)
