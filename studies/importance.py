@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def _width(at: Ints, weights: Ints) -> float:
     deviation = math.sqrt(float((at - mean) ** 2 @ weights) / max(1, total - 1))
     first = at[np.searchsorted(ranks, total // 4, side="left")]
     third = at[min(at.size - 1, int(np.searchsorted(ranks, total * 3 // 4, side="right")))]
-    return max(1.059 * min(float(third - first) / 1.34, deviation) * total**-0.2, LEAST_WIDTH)
+    return max(1.059 * min(float(third - first) / 1.34, deviation) * math.pow(total, -0.2), LEAST_WIDTH)
 
 
 def _shares(at: Ints, size: int) -> Floats:
@@ -109,6 +110,6 @@ def _shares(at: Ints, size: int) -> Floats:
     return np.asarray(kernels / kernels.sum(axis=1, keepdims=True))
 
 
-def _cumulative(z: Floats) -> Floats:
+def _cumulative(z: NDArray[np.floating[Any]]) -> Floats:
     """Of the standard normal distribution."""
     return np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in z])
