@@ -79,7 +79,7 @@ def test_every_option_that_the_documents_show_exists():
     for document in DOCUMENTS:
         for name, rest in re.findall(r"\bevolve (\w+)((?:\\\n|[^\n`])*)", document.read_text(encoding="utf-8")):
             if name in known:
-                ours = re.split(r"\s--\s", rest)[0]  # behind it stand those of another program
+                ours = re.split(r"\s--\s|;", rest)[0]  # behind it stand those of another program, or another command
                 shown = set(re.findall(r"(?<!\S)--[\w-]+", ours)) - {"--help"}
                 assert shown <= known[name], f"{document.name}: evolve {name}"
 
