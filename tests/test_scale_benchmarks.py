@@ -233,7 +233,7 @@ def test_a_hyp_file_that_is_torn_behind_or_of_no_trial_is_noticed(tmp_path):
     path.write_text("x: [0.5")
     reader = threading.Thread(target=chaos.read_on, args=(path, over, torn))
     reader.start()
-    wait_for(lambda: torn.unreadable, 10)
+    wait_for(lambda: torn.unreadable, 240)
     over.set()
     reader.join()
     assert torn.unreadable > 0

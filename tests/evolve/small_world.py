@@ -96,7 +96,7 @@ class World:
         return optuna.load_study(study_name=study, storage=url).get_trials(deepcopy=False)
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30) -> Any:
+def wait_for(condition: Callable[[], Any], timeout_s: float = 240) -> Any:
     """What the condition gives once it is true."""
     deadline = time.monotonic() + timeout_s
     while not (found := condition()):

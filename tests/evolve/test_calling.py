@@ -139,7 +139,7 @@ def test_a_study_of_a_function_goes_on_here_and_on_the_command_line(world: World
     assert again.fitness >= first.fitness
     settings = str(first.paths.config)
     process = world.start_command("run", "--config", settings, "--generations", "8", "--race", "1")
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     assert len(world.trials("test_calling")) == 8
     assert "trained by train()" in output
@@ -280,11 +280,11 @@ def test_a_script_that_is_interrupted_leaves_nothing_behind_and_goes_on(world: W
         while "leaving after this epoch" not in (line := process.stdout.readline()):
             assert line
         process.send_signal(number)
-    process.wait(timeout=30)
+    process.wait(timeout=240)
     errors = process.stderr.read() if process.stderr else ""
     assert ("KeyboardInterrupt" in errors) == (number == signal.SIGINT)
     wait_for(lambda: not is_running(pid))
     (world.folder / "hang").unlink()
-    output, errors = run_script(world).communicate(timeout=60)
+    output, errors = run_script(world).communicate(timeout=240)
     assert "found " in output, errors
     assert len([trial for trial in world.trials("script") if trial.state.name == "COMPLETE"]) == 3

@@ -69,7 +69,7 @@ NAP = ("--set", "fault=nap", "--set", "fault_epoch=3", "--epochs", "5")
 def stop(world):
     """A study that is killed in the third epoch of its first trial."""
     process = world.start(*RESUMABLE, *NAP, "--generations", "1")
-    wait_for(lambda: list(world.run_folder.glob("trials/*/asleep")) or process.poll() is not None, 120)
+    wait_for(lambda: list(world.run_folder.glob("trials/*/asleep")) or process.poll() is not None)
     process.kill()
     process.communicate()
 

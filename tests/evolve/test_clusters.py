@@ -27,7 +27,7 @@ def jobs(backend, *address):
 
 def asleep(world, process, count=1):
     """Wait until so many trainings hang in their second epoch."""
-    found = wait_for(lambda: len(list(world.run_folder.glob("trials/*/asleep"))) >= count or process.poll(), 120)
+    found = wait_for(lambda: len(list(world.run_folder.glob("trials/*/asleep"))) >= count or process.poll())
     assert found is True, process.communicate()
 
 
@@ -44,7 +44,7 @@ def test_a_worker_of_a_cluster_that_is_killed_costs_nothing_but_time(faulty: Wor
     killed = workers(faulty)[0]
     assert killed != process.pid
     os.kill(killed, signal.SIGKILL)
-    output, errors = process.communicate(timeout=180)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     done = trained(faulty)
     assert sorted(done) == list(range(8))
@@ -63,7 +63,7 @@ def test_workers_and_trainings_in_a_cluster_end_with_a_parent_that_is_killed(fau
     assert len(below) == 4  # of Ray's own processes two stay for a minute
     process.kill()
     process.wait()
-    wait_for(lambda: not any(map(is_running, below)), timeout_s=15)
+    wait_for(lambda: not any(map(is_running, below)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -72,14 +72,14 @@ def test_ctrl_c_in_a_terminal_lets_the_workers_of_a_cluster_finish_their_epochs(
     asleep(faulty, process, 2)
     below = descendants(process.pid)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all of the group get it
-    output, errors = process.communicate(timeout=90)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == INTERRUPTED, output + errors
     assert "leaving after this epoch" in output
     assert "the workers broke" not in output
     lost = [trial for trial in faulty.trials() if "lost" in trial.user_attrs]
     assert {tuple(sorted(trial.intermediate_values)) for trial in lost} <= {(1, 2)}
     assert not workers(faulty)
-    wait_for(lambda: not any(map(is_running, below)), timeout_s=15)
+    wait_for(lambda: not any(map(is_running, below)))
 
 
 # clusters that are there
@@ -136,27 +136,27 @@ def answers(address):
 
 def test_a_cluster_that_is_there_serves_and_goes_on(faulty: World, existing):
     backend, address, processes = existing
-    wait_for(lambda: answers(address), 60)
+    wait_for(lambda: answers(address))
     run = (*jobs(backend, "--address", address), "--race", "0")
     first = faulty.start(*run, "--generations", "6", *NAP)
-    output, errors = first.communicate(timeout=180)
+    output, errors = first.communicate(timeout=240)
     assert first.returncode == 0, output + errors
     assert sorted(trained(faulty)) == list(range(6))
     assert all(process.poll() is None for process in processes)
 
     second = faulty.start(*run, "--study", "other", *SLEEP)
     other = faulty.folder / "runs" / "other"
-    wait_for(lambda: len(list(other.glob("trials/*/asleep"))) == 2 or second.poll(), 120)
+    wait_for(lambda: len(list(other.glob("trials/*/asleep"))) == 2 or second.poll())
     serving = {trial.user_attrs["worker"]["pid"] for trial in faulty.trials("other") if trial.state.name == "RUNNING"}
     trainings = [pid for worker in serving for pid in descendants(worker)]
     assert len(trainings) == 2
     second.kill()
     second.wait()
-    wait_for(lambda: not any(map(is_running, trainings)), timeout_s=15)
+    wait_for(lambda: not any(map(is_running, trainings)))
     assert all(process.poll() is None for process in processes)
     if backend == "dask":  # Ray gives each run processes of its own
         assert all(map(is_running, serving))
-        wait_for(lambda: not [t for t in faulty.trials("other") if t.state.name == "RUNNING"], timeout_s=15)
+        wait_for(lambda: not [t for t in faulty.trials("other") if t.state.name == "RUNNING"])
 
 
 def test_workers_on_another_machine_leave_when_their_parent_falls_silent(faulty: World, tmp_path):
@@ -167,7 +167,7 @@ def test_workers_on_another_machine_leave_when_their_parent_falls_silent(faulty:
     worker = ("worker", f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--preload", str(hurry))
     processes = [start(tmp_path, "dask", *one, "--no-dashboard") for one in (("scheduler", *at), worker, worker)]
     try:
-        wait_for(lambda: answers(f"127.0.0.1:{port}"), 60)
+        wait_for(lambda: answers(f"127.0.0.1:{port}"))
         to = ("--address", f"tcp://127.0.0.1:{port}")
         parent = faulty.start(*jobs("dask", *to), *SLEEP, program=IMPATIENT + ELSEWHERE)
         asleep(faulty, parent, 2)
@@ -176,8 +176,8 @@ def test_workers_on_another_machine_leave_when_their_parent_falls_silent(faulty:
         assert len(trainings) == 2
         parent.kill()
         parent.wait()
-        wait_for(lambda: not any(map(is_running, trainings)), timeout_s=30)
-        wait_for(lambda: not workers(faulty), timeout_s=15)
+        wait_for(lambda: not any(map(is_running, trainings)))
+        wait_for(lambda: not workers(faulty))
         assert all(map(is_running, serving)), "they are the cluster's"
     finally:
         for process in processes:

@@ -19,10 +19,10 @@ CHECKPOINT = (*TRAINER, *EPOCHS, "--checkpoint")
 def stop_in_the_fourth_epoch(world, *arguments, number=signal.SIGKILL):
     """A study of one generation, stopped while its training sleeps; what it said."""
     process = world.start(*arguments, *ASLEEP)
-    wait_for(lambda: list(world.run_folder.glob("trials/*/asleep")) or process.poll() is not None, 120)
+    wait_for(lambda: list(world.run_folder.glob("trials/*/asleep")) or process.poll() is not None)
     assert process.poll() is None, process.communicate()
     process.send_signal(number)
-    return process.communicate(timeout=120)
+    return process.communicate(timeout=240)
 
 
 def metrics_of(world, number, study="points"):
@@ -65,11 +65,11 @@ def test_a_killed_trial_goes_on_after_its_last_epoch_and_nothing_shows_of_it(fau
 def test_a_trial_goes_on_on_another_worker_of_the_same_run(faulty: World):
     jobs = ("--jobs", "2", "--generations", "2", "--base-seeds", "2")
     process = faulty.start(*CHECKPOINT, *ASLEEP, *jobs)
-    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll() is not None, 120)
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll() is not None)
     running = [trial for trial in faulty.trials() if trial.state.name == "RUNNING"]
     for trial in running:
         os.kill(trial.user_attrs["worker"]["pid"], signal.SIGKILL)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     found = ends(faulty)
     assert [found[generation].user_attrs["resumed"] for generation in (0, 1)] == [3, 3]
@@ -79,9 +79,9 @@ def test_a_trial_goes_on_on_another_worker_of_the_same_run(faulty: World):
 def test_a_trial_that_ctrl_c_has_stopped_goes_on_after_the_epoch_that_it_finished(faulty: World):
     nap = ("--set", "fault=nap", "--set", "fault_epoch=4")
     process = faulty.start(*CHECKPOINT, *nap)
-    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists, 120)
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=240)
     assert process.returncode == INTERRUPTED
     assert faulty.run(*CHECKPOINT, *nap).exit_code == 0
     assert ends(faulty)[0].user_attrs["resumed"] == 4
@@ -114,7 +114,7 @@ def storage_with_a_trial_that_died(world):
 def test_without_checkpoint_a_trial_begins_anew(faulty: World):
     arguments = (*TRAINER, *EPOCHS, "--set", "fault=nap", "--set", "fault_epoch=4")
     process = faulty.start(*arguments)
-    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists, 120)
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
     process.kill()
     process.communicate()
     assert faulty.run(*arguments).exit_code == 0
@@ -135,7 +135,7 @@ def test_a_checkpoint_that_is_of_no_use_is_a_warning_and_the_trial_begins_anew(f
     stop_in_the_fourth_epoch(faulty, *CHECKPOINT, number=signal.SIGKILL)
     spoil(faulty.run_folder / "trials" / "00000" / "last.pt")
     process = faulty.start(*CHECKPOINT, *ASLEEP)  # the fault comes again: it trains from the first epoch on
-    wait_for(lambda: (faulty.run_folder / "trials" / "00001" / "asleep").exists() or process.poll() is not None, 120)
+    wait_for(lambda: (faulty.run_folder / "trials" / "00001" / "asleep").exists() or process.poll() is not None)
     process.kill()
     _, errors = process.communicate()
     assert said in errors
@@ -146,7 +146,7 @@ def test_a_checkpoint_that_is_of_no_use_is_a_warning_and_the_trial_begins_anew(f
 def test_a_trainer_that_leaves_no_checkpoint_is_not_asked_to_go_on(faulty: World):
     nap = (*EPOCHS, "--checkpoint", "--set", "fault=nap", "--set", "fault_epoch=4")
     process = faulty.start(*nap)
-    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists, 120)
+    wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
     process.kill()
     process.communicate()
     result = faulty.run(*nap)
@@ -159,7 +159,7 @@ def test_a_heat_of_the_race_goes_on_too(world: World):
     settings = (*TRAINER, "--epochs", "60", "--generations", "2", "--pruner", "none", "--race", "1", "--keep", "0")
     process = world.start(*settings, "--checkpoint")
     file = world.run_folder / "races" / "points.race" / "trials" / "00000" / "metrics.jsonl"
-    wait_for(lambda: file.exists() or process.poll() is not None, 120)
+    wait_for(lambda: file.exists() or process.poll() is not None)
     process.kill()
     output, errors = process.communicate()
     result = world.run(*settings, "--checkpoint")

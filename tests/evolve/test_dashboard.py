@@ -306,7 +306,7 @@ def test_what_is_shown_are_the_note_the_hyp_file_pictures_of_the_best_trial_and_
     assert {number: [one["filename"] for one in told] for number, told in with_files.items()} == {
         best_of(study).number: ["page.html", "val.png"]
     }
-    plots = wait_for(lambda: opened.detail()["plotly_graph_objects"], 60)
+    plots = wait_for(lambda: opened.detail()["plotly_graph_objects"])
     assert [plot["id"] for plot in plots][:2] == ["history", "curves"]
     assert all(json.loads(plot["graph_object"])["layout"] for plot in plots)
 

@@ -60,12 +60,12 @@ def test_it_tells_its_address_answers_and_ends_at_once_and_cleanly(world: World,
 
 def test_it_follows_a_study_that_runs_and_the_study_does_not_mind(world: World):
     run = world.start("--epochs", "3", "--generations", "3000", "--race", "0", "--pruner", "none")
-    wait_for((world.run_folder / "evolve.yaml").exists, 120)
+    wait_for((world.run_folder / "evolve.yaml").exists)
     _, url = started(world, "points")
     seen = set()
     wait_for(lambda: seen.add(len(read(api(url))["trials"])) or len(seen) > 4, 300)
     interrupt(run)
-    output, errors = run.communicate(timeout=120)
+    output, errors = run.communicate(timeout=240)
     assert (run.returncode, errors) == (130, ""), output
     complete = [trial for trial in world.trials() if trial.state.name == "COMPLETE"]
     told = wait_for(lambda: (found := read(api(url)))["note"]["body"].count(f"\n{len(complete)} of 3000 gen") and found)
@@ -99,7 +99,7 @@ def test_a_port_that_is_taken_and_a_package_that_is_missing_are_one_sentence(wor
     assert (result.exit_code, result.stdout) == (2, "")
     assert re.fullmatch(r".*cannot listen on port \d+ of 127.0.0.1: it is taken; --port 0 takes any\n", result.stderr)
     process = world.start_command("dashboard", program=LACKING)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert (process.returncode, output) == (2, "")
     assert errors == (
         "evolve: error: evolve dashboard needs a package that is not installed: pip install 'evolve-hyp[dashboard]'\n"
@@ -114,13 +114,13 @@ def test_whom_others_reach_it_warns_and_nothing_tells_a_password(world: World, p
     url = url.replace("0.0.0.0", "127.0.0.1")
     assert PASSWORD not in json.dumps([read(api(url)), read(api(url, ""))])
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert re.fullmatch(r"evolve: warning: whoever reaches port \d+ of 0.0.0.0 can read this\n", errors)
     assert PASSWORD not in output
     monkeypatch.delenv("EVOLVE_STORAGE")
     typed = world.start_command("dashboard", postgres.url.replace("points", ""), "--port", "70000")
     assert (
-        "the password in --storage is there for everybody on this machine to see" in typed.communicate(timeout=120)[1]
+        "the password in --storage is there for everybody on this machine to see" in typed.communicate(timeout=240)[1]
     )
 
 
@@ -147,7 +147,7 @@ def test_our_pictures_are_drawn_on_a_page_without_errors(world: World, browser, 
     for width in (1400, 420):
         resize(browser, width)
         browser.get(url)
-        wait_for(lambda: sum(count > 0 for _, count, _ in browser.execute_script(DRAWN)) == len(NAMES), 120)
+        wait_for(lambda: sum(count > 0 for _, count, _ in browser.execute_script(DRAWN)) == len(NAMES))
         drawn = browser.execute_script(DRAWN)
         assert [name for name, _, _ in drawn] == NAMES
         assert all(wide > 0.7 * (width - 64) for _, _, wide in drawn), drawn
@@ -157,5 +157,5 @@ def test_our_pictures_are_drawn_on_a_page_without_errors(world: World, browser, 
             height = browser.execute_script("return document.documentElement.scrollHeight")
             take_picture(browser, Path(folder) / f"dashboard-{trials}-{width}.png", height)
     browser.get(f"{url}/note")
-    wait_for(lambda: "How it was started" in browser.execute_script("return document.body.innerText"), 60)
+    wait_for(lambda: "How it was started" in browser.execute_script("return document.body.innerText"))
     assert errors_in(browser) == []

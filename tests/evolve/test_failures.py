@@ -63,7 +63,7 @@ def test_a_limit_of_memory_fails_the_trial_that_wants_more(world: World):
     with_faults(world, "hog")
     asked = ("--epochs", "3", "--generations", "6", "--sampler", "random", "--seed", "1", "--pruner", "none")
     process = world.start(*asked, limit="RLIMIT_AS", limit_bytes=6 << 30)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     trials = world.trials()
     hogs = [trial for trial in trials if trial.params["fault"]]
@@ -99,7 +99,7 @@ def test_a_log_that_says_something_is_quoted_when_everything_fails(faulty: World
 def test_a_disk_that_is_full_ends_all_workers_with_one_sentence_and_loses_no_finished_trial(world: World):
     """Its database wants 800 kB at the end, however often the log in front of it is emptied."""
     process = world.start("--epochs", "3", "--generations", "500", "--jobs", "2", limit_bytes=500_000)
-    output, errors = process.communicate(timeout=200)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == ASKED_WRONGLY, output + errors
     assert errors.startswith("evolve: error: ")
     assert len(errors.splitlines()) == 1
@@ -115,11 +115,11 @@ def test_a_clock_that_jumps_takes_no_trial_from_anybody(faulty: World):
     nap = ("--set", "fault=nap", "--set", "fault_epoch=2")
     process = faulty.start("--jobs", "2", "--epochs", "3", "--generations", "6", *nap)
     for asleep in (1, 3):
-        wait_for(lambda least=asleep: len(list(faulty.run_folder.glob("trials/*/asleep"))) >= least, 60)
+        wait_for(lambda least=asleep: len(list(faulty.run_folder.glob("trials/*/asleep"))) >= least)
         with closing(sqlite3.connect(faulty.run_folder / "study.db", timeout=60)) as database, database:
             for column in ("datetime_start", "datetime_complete"):
                 database.execute(f"UPDATE trials SET {column} = datetime({column}, '-1 year')")
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     trials = faulty.trials()
     assert not [trial for trial in trials if is_lost(trial)]
@@ -131,10 +131,10 @@ def test_a_database_that_is_restarted_costs_its_workers_nothing_but_time(faulty:
     monkeypatch.setenv("EVOLVE_STORAGE", postgres.url)
     nap = ("--set", "fault=nap", "--set", "fault_epoch=2")
     process = faulty.start("--jobs", "2", "--epochs", "3", "--generations", "6", *nap)
-    wait_for(lambda: list(faulty.run_folder.glob("trials/*/asleep")) or process.poll(), 60)
+    wait_for(lambda: list(faulty.run_folder.glob("trials/*/asleep")) or process.poll())
     getattr(postgres, how)()
     postgres.start()
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     trials = optuna.load_study(study_name="points", storage=postgres.url).get_trials(deepcopy=False)
     assert done(trials) == list(range(6))
@@ -151,18 +151,18 @@ def test_a_worker_elsewhere_that_falls_silent_loses_its_trial_and_goes_on_with_t
     parent = faulty.start(*asked, program=IMPATIENT + RUN)
     remote = faulty.start_command(*join, "--runs", "elsewhere", program=IMPATIENT + ELSEWHERE)
     folder = faulty.folder / "elsewhere" / "points" / "trials"
-    wait_for(lambda: list(folder.glob("*/asleep")) or remote.poll(), 60)
+    wait_for(lambda: list(folder.glob("*/asleep")) or remote.poll())
     remote.send_signal(signal.SIGSTOP)
 
     def lost():
         trials = optuna.load_study(study_name="points", storage=url).get_trials(deepcopy=False)
         return [trial.number for trial in trials if is_lost(trial)]
 
-    (number,) = wait_for(lost, 60)
+    (number,) = wait_for(lost)
     remote.send_signal(signal.SIGCONT)
-    output, errors = parent.communicate(timeout=120)
+    output, errors = parent.communicate(timeout=240)
     assert parent.returncode == 0, output + errors
-    said, errors = remote.communicate(timeout=60)
+    said, errors = remote.communicate(timeout=240)
     assert remote.returncode == 0, said + errors
     assert f"trial {number} was silent for so long that its hyp was given to another worker" in said + errors
     trials = optuna.load_study(study_name="points", storage=url).get_trials(deepcopy=False)

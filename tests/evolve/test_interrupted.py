@@ -24,7 +24,7 @@ def test_the_first_signal_lets_the_epoch_be_finished_and_told(faulty, number):
     process = faulty.start("--set", "fault=nap", "--set", "fault_epoch=3", "--epochs", "5")
     wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (INTERRUPTED, "")
     assert "leaving after this epoch; Ctrl-C again leaves at once" in output
     assert "interrupted; the same command goes on from here" in output
@@ -37,7 +37,7 @@ def test_a_signal_in_the_last_epoch_lets_the_trial_end(faulty):
     process = faulty.start("--set", "fault=nap", "--set", "fault_epoch=5", "--epochs", "5")
     wait_for((faulty.run_folder / "trials" / "00000" / "asleep").exists)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=240)
     assert process.returncode == INTERRUPTED
     assert faulty.trials()[0].state.name == "COMPLETE"
 
@@ -46,7 +46,7 @@ def test_a_signal_in_the_last_epoch_lets_the_trial_end(faulty):
 def test_the_second_signal_ends_a_study_at_once_and_its_hyp_is_queued_again(faulty, number):
     process, child = start_and_fall_asleep(faulty)
     interrupt(process, number)
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (INTERRUPTED, "")
     assert "interrupted; the same command goes on from here" in output
     assert not is_running(child)
@@ -89,7 +89,7 @@ def by_generation(trials):
 
 def test_a_disk_that_is_full_ends_the_run_with_one_sentence_and_loses_no_finished_trial(world: World):
     process = world.start("--epochs", "3", "--generations", "500", limit_bytes=300_000)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == ASKED_WRONGLY, output
     assert len(errors.splitlines()) == 1
     assert errors.startswith("evolve: error: storage ")

@@ -150,7 +150,7 @@ def test_tensorboard_shows_an_epoch_that_is_trained_again_once(tmp_path):
 def test_a_disk_that_is_full_costs_two_warnings_and_not_the_training(world: World):
     command = ("train", "--trainer", "toy:ToyTrainer", "--data", "points", "--epochs", "12", "--tensorboard")
     process = world.start_command(*command, limit_bytes=1500)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert errors == ""
     assert "epoch 12/12" in output

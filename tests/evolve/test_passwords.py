@@ -26,7 +26,7 @@ def finish(process):
     while process.poll() is None:
         assert not any(PASSWORD.encode() in line for line in command_lines())
         time.sleep(0.2)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     return process.returncode, output + errors
 
 
@@ -102,5 +102,5 @@ def test_what_runs_is_told_of_a_database_that_is_away_without_its_password(world
     postgres.start()
     wait_for(lambda: "answers again" in process.stderr.readline())
     process.terminate()
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert PASSWORD not in output + errors

@@ -276,7 +276,7 @@ def test_the_second_ctrl_c_ends_the_program_and_its_children(under_way):
     process = world.start_command(*words)
     wait_for(lambda: (world.folder / "pids").exists() and len(pids_of(world)) == 2)
     interrupt(process)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=240)
     assert (process.returncode, errors) == (INTERRUPTED, "")
     assert not any(map(is_running, pids_of(world)))
 
@@ -288,7 +288,7 @@ def test_when_evolve_is_killed_no_program_trains_on(under_way, jobs):
     wait_for(lambda: (world.folder / "pids").exists() and len(pids_of(world)) == (4 if jobs else 2))
     process.kill()
     process.wait()
-    wait_for(lambda: not any(map(is_running, pids_of(world))), timeout_s=10)
+    wait_for(lambda: not any(map(is_running, pids_of(world))))
 
 
 def test_when_the_worker_of_a_program_is_killed_it_ends_and_its_hyp_is_queued_again(under_way):
@@ -300,7 +300,7 @@ def test_when_the_worker_of_a_program_is_killed_it_ends_and_its_hyp_is_queued_ag
     worker = int(Path(f"/proc/{leader}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
     wait_for(lambda: not any(map(is_running, first[:2])))
-    wait_for(lambda: any("retry_of" in trial.user_attrs for trial in world.trials("mine")), timeout_s=60)
+    wait_for(lambda: any("retry_of" in trial.user_attrs for trial in world.trials("mine")))
     process.kill()
     process.wait()
 

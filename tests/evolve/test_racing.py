@@ -236,10 +236,10 @@ def test_workers_that_share_a_race_decide_what_one_process_does(racers, dies):
         "run", *settings, "--epochs", "2", "--generations", "20", "--race", "3", "--jobs", "2"
     )
     if dies == "a worker":
-        wait_for(lambda: list(racers.run_folder.glob("races/*/trials/*/asleep")) or process.poll() is not None, 120)
+        wait_for(lambda: list(racers.run_folder.glob("races/*/trials/*/asleep")) or process.poll() is not None)
         hangs = int(next(racers.run_folder.glob("races/*/trials/*/asleep")).parent.name)
         os.kill(heats(racers)[hangs].user_attrs["worker"]["pid"], signal.SIGKILL)
-    output, errors = process.communicate(timeout=180)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, output + errors
     assert by_generation(heats(racers)) == alone
     assert ("lost" in [key for trial in heats(racers) for key in trial.user_attrs]) == (dies == "a worker")

@@ -54,7 +54,7 @@ def test_workers_are_seen_from_the_storage_alone_while_they_work(faulty: World):
     storage = f"sqlite:///{faulty.folder}/shared.db"
     nap = ("--set", "fault=sleep", "--set", "fault_epoch=3")
     process = faulty.start("--storage", storage, "--jobs", "2", "--epochs", "5", "--generations", "9", *nap)
-    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll(), timeout_s=90)
+    wait_for(lambda: len(list(faulty.run_folder.glob("trials/*/asleep"))) == 2 or process.poll())
     process.send_signal(signal.SIGSTOP)
     faulty.run_folder.rename(faulty.folder / "elsewhere")
     found = told(faulty, "--storage", storage, "--study", "points")

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from small_study import attrs, exit_code, fork, history, in_process, open_small, run
 
 from studies import StudyError, open_storage, storage_errors, trials_of
-from studies.journal_file import JournalFile
+from studies.journal_file import LOCK_GRACE_S, JournalFile
 
 RECORD = b'{"op_code":8,"worker_id":"w","trial_id":0,"user_attr":{"key":"value"}}'
 
@@ -111,7 +111,7 @@ def test_a_process_killed_in_the_middle_of_its_line_costs_the_others_nothing(pat
         torn += not path.read_bytes().endswith(b"\n")
         began = time.monotonic()
         study.set_user_attr("after", number)
-        assert time.monotonic() - began < 15, "the lock of the dead is not waited for"
+        assert time.monotonic() - began < LOCK_GRACE_S, "the lock of the dead is not waited for"
         assert study.user_attrs["after"] == number
         fresh = optuna.load_study(study_name="small", storage=open_storage(f"journal:{path}"))
         assert fresh.user_attrs["after"] == number
@@ -185,7 +185,7 @@ def test_a_lock_that_nobody_will_give_back_is_broken(path, space, monkeypatch, h
     if holder != "dead":
         monkeypatch.setattr("studies.journal_file.LOCK_GRACE_S", 2.5)
     study.set_user_attr("key", "value")
-    assert (1 if holder == "dead" else 2.5) < time.monotonic() - began < 10
+    assert (1 if holder == "dead" else 2.5) < time.monotonic() - began < LOCK_GRACE_S
     assert not lock.is_symlink()
 
 
@@ -275,7 +275,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_leaves_no_torn_line(path, spac
     run(study, space, 2)
     content = path.read_bytes()
     assert exit_code(in_process(fill_the_disk, path, space, sentences)) == 0
-    assert sentences.get(timeout=5) == f"storage journal:{path} cannot be used: {path}: File too large"
+    assert sentences.get(timeout=240) == f"storage journal:{path} cannot be used: {path}: File too large"
     assert path.read_bytes().startswith(content)
     assert lines_of(path)
     assert "filler" not in study.user_attrs

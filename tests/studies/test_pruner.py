@@ -257,6 +257,6 @@ def test_pruning_is_quick_beside_10_000_trials(rule):
     study.add_trials(trial_of([0.1, 0.2, 0.3, 0.4]) for _ in range(10_000))
     pruner, trial = rule(epochs=40), trial_of([0.05] * 4, TrialState.PRUNED)
     trial.number = 10_000
-    start = time.perf_counter()
+    start = time.process_time()
     assert pruner.prune(study, trial)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

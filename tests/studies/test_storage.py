@@ -179,7 +179,7 @@ def fill_the_disk(url, space, sentences):
 def test_a_disk_that_fills_up_is_one_sentence_and_loses_no_finished_trial(url, space):
     sentences = fork.Queue()
     assert exit_code(in_process(fill_the_disk, url, space, sentences)) == 0
-    assert "the disk" in sentences.get(timeout=5)
+    assert "the disk" in sentences.get(timeout=240)
     study = open_small(url, space)
     assert [trial.state.name for trial in trials_of(study)][:1] == ["COMPLETE"]
     run(study, space, 4)

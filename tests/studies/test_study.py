@@ -305,7 +305,7 @@ def claim_and_wait(url, space):
 
 
 def wait_until_claimed(study):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while not any("worker" in trial.user_attrs for trial in trials_of(study)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -415,7 +415,7 @@ def test_a_queued_trial_is_taken_by_one_process_only(url, space):
         study.enqueue_trial({"degrees": float(i)})
     taken, ready = fork.Queue(), fork.Barrier(4)
     workers = [in_process(take_all, url, space, ready, taken) for _ in range(4)]
-    numbers = [taken.get(timeout=30) for _ in range(25)]
+    numbers = [taken.get(timeout=240) for _ in range(25)]
     assert [exit_code(worker) for worker in workers] == [0] * 4
     while not taken.empty():
         numbers.append(taken.get())
@@ -442,7 +442,7 @@ def test_eight_processes_have_each_generation_once_and_no_more_when_the_study_is
     for done, total in ((0, 20), (20, 27)):
         taken, ready = fork.Queue(), fork.Barrier(8)
         workers = [in_process(take_until_none, shared, space, total, ready, taken) for _ in range(8)]
-        found = [taken.get(timeout=100) for _ in range(done, total)]
+        found = [taken.get(timeout=240) for _ in range(done, total)]
         assert [exit_code(worker) for worker in workers] == [0] * 8
         assert taken.empty()
         assert sorted(generation for generation, _, _ in found) == list(range(done, total))

@@ -232,7 +232,7 @@ def test_an_untrained_model_is_suppressed_quickly() -> None:
     # Everything passes: 128 pictures of 500 boxes and 10 classes. 0.16 s on one thread of a slow machine; a limit of
     # twenty times that only trips when the cost is another one altogether.
     predictions = random_predictions(0, pictures=128, n=500, nc=10)
-    start = time.perf_counter()
+    start = time.process_time()
     found = non_max_suppression(predictions)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert [len(detections) for detections in found] == [300] * 128

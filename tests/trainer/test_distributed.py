@@ -180,7 +180,7 @@ def test_whatever_kills_the_first_process_leaves_none(new_job: NewJob, tmp_path:
         (other,) = descendants(trainer.pid)
         assert os.getpgid(other) == trainer.pid
         os.kill(trainer.pid, signal.SIGKILL)
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + 240
         while Path(f"/proc/{other}").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not Path(f"/proc/{other}").exists()  # though nobody killed the group yet
