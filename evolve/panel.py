@@ -287,7 +287,7 @@ class LivePanel:
             Text(f"time left {show_duration(self._pace.left_s(standing))}"),
         )
         bar = Table.grid(expand=True)  # a bar of its own ends without a new line, and rich would count one line too few
-        bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished))
+        bar.add_row(ProgressBar(total=opened.generations, completed=standing.finished, complete_style="cyan"))
         best, base = _scores(standing.best)
         shares = (best, self._with_sparkline(base), _shares(standing, opened.epochs))
         room = self._console.height - OTHER_ROWS

@@ -30,7 +30,12 @@ class Bar:
         if not self._console.is_terminal or now - self._began < UNNOTICED_S:
             return
         if self._shown is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(complete_style="cyan"),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+            )
             self._shown = Progress(*columns, console=self._console, auto_refresh=False, transient=True)
             self._shown.add_task(what, total=of, completed=done)
             self._shown.start()

@@ -20,6 +20,7 @@ from trainer.detection.evaluate import score
 from trainer.detection.recipe import Recipe
 from trainer.detection.validation import labels_by_picture, score_split, validate
 from trainer.detection.weights import save_darknet_weights
+from trainer.progress import listening
 
 NAMES = ("bright", "dark")
 
@@ -69,6 +70,14 @@ def test_a_split_is_scored_by_what_is_detected(world: World) -> None:
     split = load_split(find_data(str(world.data)), "val", 64)
     expected = score(detect(world.model, split), labels_by_picture(split), 2)
     np.testing.assert_array_equal(score_split(world.model, split, 2)[0].ap, expected.ap)
+
+
+def test_it_is_told_how_many_pictures_are_scored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.progress.EVERY_S", 0.0)
+    told: list[tuple[str, int, int | None]] = []
+    with listening(lambda *one: told.append(one)):
+        validate(world.checkpoint, batch=3)
+    assert [one for one in told if one[0] == "scoring"] == [("scoring", 3, 4), ("scoring", 4, 4)]
 
 
 def test_labels_of_a_picture_are_those_of_its_file(world: World) -> None:

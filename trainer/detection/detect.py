@@ -18,6 +18,7 @@ from trainer.detection.boxes import suppress
 from trainer.detection.darknet import Darknet, Head, decode, decode_boxes
 from trainer.detection.data import Images, Split
 from trainer.detection.fuse import fuse
+from trainer.progress import progress
 
 CPU_BATCH = 16
 GPU_BATCH_PX = 64 * 320**2  # what a GPU takes at once: small batches would keep it waiting for the next kernel
@@ -128,8 +129,8 @@ def detect_and_time(
         with clock("suppression"):
             found.append(suppress(predictions, conf, iou, max_candidates=MAX_CANDIDATES))
         order.append(loaded[0])
-    pictures = max(1, len(split.sizes))
-    return gather(found, order), {step: 1000 * of_step / pictures for step, of_step in seconds.items()}
+        progress("scoring", sum(map(len, order)), len(split.sizes))
+    return gather(found, order), {step: 1000 * of_step / max(1, len(split.sizes)) for step, of_step in seconds.items()}
 
 
 class Beside(Generic[Item, Made]):
