@@ -204,6 +204,7 @@ def test_the_detection_trainer_goes_on_bit_for_bit(world: World, jobs):
     whole = world.start_command("run", *DIGITS, "--generations", "1", "--study", "whole")
     output, errors = whole.communicate(timeout=300)
     assert whole.returncode == 0, output + errors
-    assert metrics_of(world, 1) == metrics_of(world, 0, "whole")
+    goes_on = ends(world)[0].number  # not always the second trial: loky ends all workers where one has died
+    assert metrics_of(world, goes_on) == metrics_of(world, 0, "whole")
     assert ends(world)[0].intermediate_values == ends(world, "whole")[0].intermediate_values
     assert ends(world)[0].values == ends(world, "whole")[0].values
