@@ -227,7 +227,7 @@ class Param:
         for key in fields:
             if key not in _FIELDS:
                 raise SpaceError(
-                    f"{name}: unknown field {key!r}{did_you_mean(key, _FIELDS)}; known: {', '.join(_FIELDS)}"
+                    f"{name}: unknown field {shown(key)}{did_you_mean(key, _FIELDS)}; known: {', '.join(_FIELDS)}"
                 )
         if "default" not in fields:
             raise SpaceError(f"{name}: default is missing; a hyp that evolves has low, high and default")
@@ -262,7 +262,7 @@ class Space:
                 raise SpaceError(f"{param.name}: needs itself; needs is the name of another hyp")
             if param.needs and param.needs not in known:
                 raise SpaceError(
-                    f"{param.name}: needs {param.needs!r}, which is no hyp of space {self.name!r}"
+                    f"{param.name}: needs {shown(param.needs)}, which is no hyp of space {self.name!r}"
                     f"{did_you_mean(param.needs, names)}"
                 )
         object.__setattr__(self, "order", tuple(self.order or names))
@@ -289,7 +289,7 @@ class Space:
         for param in self.params:
             if param.name == name:
                 return param
-        raise SpaceError(f"unknown hyp {name!r} in space {self.name!r}{did_you_mean(name, self.names)}")
+        raise SpaceError(f"unknown hyp {shown(name)} in space {self.name!r}{did_you_mean(name, self.names)}")
 
     def defaults(self) -> dict[str, Value]:
         """The hyp that a study starts from: every param's default and the fixed values, in file order."""
@@ -364,7 +364,7 @@ class Space:
     def _know(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.order:
-                raise SpaceError(f"unknown hyp {name!r} in space {self.name!r}{did_you_mean(name, self.order)}")
+                raise SpaceError(f"unknown hyp {shown(name)} in space {self.name!r}{did_you_mean(name, self.order)}")
 
     def _default_of(self, name: str) -> Value:
         self._know([name])
