@@ -146,6 +146,7 @@ def test_an_empty_test_split_means_that_there_is_none(root: Path) -> None:
         ({"names": {1: "cat", 2: "dog"}}, "must be 0 to 1 without gaps, got 1, 2"),
         ({"names": {"cat": 0}}, "must be class ids, got 'cat'"),
         ({"nc": 3}, "says nc: 3, but lists 2 names"),
+        ({"nc": 900 * "a/"}, r"says nc: 'a/a/a/.*\.\.\., but lists 2 names"),
         ({"train": None}, "has no 'train': a data.yaml needs 'train' and 'val'"),
         ({"val": None}, "has no 'val': a data.yaml needs 'train' and 'val'"),
         ({"val": "images/valid"}, "'val' in .* leads to .*images/valid, which does not exist"),

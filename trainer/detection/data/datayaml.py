@@ -102,7 +102,9 @@ def _names(content: Mapping[Any, Any], path: Path) -> tuple[str, ...]:
             raise DataError(f"name {i} in {path} is {shown(name)}, expected text, {example}")
     nc = content.get("nc")
     if nc is not None and str(nc) != str(len(names)):
-        raise DataError(f"{path} says nc: {nc}, but lists {len(names)} names: they must agree (nc may be left out)")
+        raise DataError(
+            f"{path} says nc: {shown(nc)}, but lists {len(names)} names: they must agree (nc may be left out)"
+        )
     return tuple(map(str, names))
 
 
