@@ -71,7 +71,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
         watcher.opened(Opened(config.study, paths.root, config.generations, config.epochs, *told, fitnesses))
         for warning in work.prepared.warnings:
             watcher.warned(warning)
-        reason, no_race = "ended by an error", ""
+        reason, no_race, cut = "ended by an error", "", True
         hints: Callable[[], Sequence[str]] = tuple
         try:
             work.records.catch_up()
@@ -83,11 +83,12 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
             else:
                 no_race = race_or_say_why_not(work, cluster)
             leave_note(work.study, describe(work.study))
+            cut = False
         except KeyboardInterrupt:
             reason = "interrupted; the same command goes on from here"
             raise
         finally:
-            watcher.ended(replace(ended(work, follower.standing, reason, no_race), hints=hints))
+            watcher.ended(replace(ended(work, follower.standing, reason, no_race), hints=hints, cut=cut))
         return result(work.records.chosen, stop, next_step(work))
 
 

@@ -20,6 +20,8 @@ from evolve.config import EvolveConfig, mask_secrets
 from evolve.paths import RunPaths
 from evolve.standing import Outcome, Standing
 from evolve.watcher import Ended, Relay, Watcher
+from studies.persistence import temporary_of
+from trainer.process import import_path
 
 if TYPE_CHECKING:
     from studies.race import Heat
@@ -37,7 +39,6 @@ class Renewing(Relay):
     def __init__(self, watcher: Watcher, config: EvolveConfig, paths: RunPaths) -> None:
         super().__init__(watcher)
         self._renewal = Renewal(config, paths, watcher.warned)
-        self._leaving = False
 
     def finished(self, outcome: Outcome, standing: Standing) -> None:
         super().finished(outcome, standing)
@@ -47,15 +48,11 @@ class Renewing(Relay):
         super().raced(heat, outcome, done)
         self._renewal.soon()
 
-    def leaving(self) -> None:
-        self._leaving = True
-        super().leaving()
-
     def ended(self, ended: Ended) -> None:
-        """Whoever wants to leave does not wait for a report."""
+        """Whoever wants to leave does not wait for a report, and neither does who cannot go on."""
         page: Path | None = None
         try:
-            page = None if self._leaving else self._renewal.finish()
+            page = None if ended.cut else self._renewal.finish()
         finally:
             self._renewal.stop()
             super().ended(replace(ended, report=page))
@@ -104,18 +101,21 @@ class Renewal:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
+            with suppress(OSError):
+                temporary_of(self._paths.report, self._process.pid).unlink()
             self._process = None
 
     def _start(self, nice: int = 0) -> None:
         if self._config.storage == "memory:":  # which no other process can read
             return
         self._due = self._clock() + LEAST_S
-        here = str(Path(__file__).resolve().parents[1])
-        imported = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-        env = {**os.environ, "PYTHONPATH": imported, "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, "PYTHONPATH": import_path(), "OMP_NUM_THREADS": "1"}
+        env.pop("EVOLVE_STORAGE", None)  # may be another's: who calls from Python has not asked for it
         if self._config.storage is not None:  # not on the command line: its password is for nobody to see
             env["EVOLVE_STORAGE"] = self._config.storage
-        command = [sys.executable, "-m", "evolve", "report", str(self._paths.root), "-o", str(self._paths.report)]
+        # -P: a file in the working folder must not pass for a module of ours.
+        command = [sys.executable, "-P", "-m", "evolve", "report", str(self._paths.root)]
+        command += ["-o", str(self._paths.report)]
         try:
             self._process = subprocess.Popen(
                 command,

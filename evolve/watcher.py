@@ -45,7 +45,7 @@ class Ended:
     `hints` gives what the study tells beyond that, in a few lines, to those who show it: that takes a second or two.
     `no_race` is the reason that there was no race ('': there was, or the study did not come so far). `raced` tells that
     a race chose the hyp; `unconfirmed` is where the search's best one lies, if that left the base as best;
-    `report` is the page that shows all of it, if there is one.
+    `cut` tells that an interruption or an error ended it; `report` is the page that shows all of it, if there is one.
     """
 
     reason: str
@@ -59,6 +59,7 @@ class Ended:
     no_race: str = ""
     raced: bool = False
     unconfirmed: Path | None = None
+    cut: bool = False
     report: Path | None = None
 
 

@@ -202,7 +202,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path, os.getpid())
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -214,6 +214,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def temporary_of(path: Path, pid: int) -> Path:
+    """The file that such a process writes before it replaces that one."""
+    return path.with_name(f".{path.name}.{pid}.tmp")
 
 
 def _says(path: Path, hyp: Hyp, header: Sequence[str]) -> bool:

@@ -307,10 +307,14 @@ def _environment(threads: int) -> dict[str, str]:
     env = {"PYTHONHASHSEED": "0", **settings, **os.environ, **(settings if threads else {}), "PYTHONUNBUFFERED": "1"}
     if "PYTHONPATH" in env:
         env[CALLERS_PYTHONPATH] = env["PYTHONPATH"]
-    package_root = Path(__file__).resolve().parent.parent
-    found = [*(os.path.abspath(entry) for entry in sys.path), str(package_root), os.getcwd()]
-    env["PYTHONPATH"] = os.pathsep.join(found)
+    env["PYTHONPATH"] = import_path()
     return env
+
+
+def import_path() -> str:
+    """A PYTHONPATH with which a child started with -P can import all that this process can, in the same order."""
+    package_root = Path(__file__).resolve().parent.parent
+    return os.pathsep.join([*(os.path.abspath(entry) for entry in sys.path), str(package_root), os.getcwd()])
 
 
 def name_end(returncode: int) -> str:

@@ -10,6 +10,8 @@ from small_world import wait_for
 from evolve import renewing
 from evolve.config import EvolveConfig
 from evolve.renewing import LEAST_S, NICE, SHARE, Renewal
+from evolve.watcher import Silence
+from studies.persistence import temporary_of
 
 
 class Clock:
@@ -86,17 +88,43 @@ def test_a_run_of_seconds_leaves_none(world):
         assert not (world.run_folder / "report.html").exists()
 
 
-def test_whoever_leaves_does_not_wait_for_a_report(world, monkeypatch):
-    from evolve.standing import Standing
-    from evolve.watcher import Ended, Silence
-
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_neither_who_leaves_nor_who_cannot_go_on_waits_for_a_report(world, monkeypatch, error):
     monkeypatch.setattr(renewing, "LEAST_S", 0.0)
     ended = []
-    watcher = Silence()
-    watcher.ended = ended.append
-    paths, _ = make_study(world.folder / "runs", 3)
-    told = renewing.Renewing(watcher, EvolveConfig(study="points", runs="runs"), paths)
-    told.leaving()
-    told.ended(Ended("interrupted", Standing(), 3, {}, None, paths.best_hyp, ()))
-    assert ended[0].report is None
-    assert not paths.report.exists()
+
+    class Breaking(Silence):
+        def finished(self, outcome, standing):
+            raise error
+
+        def ended(self, told):
+            ended.append(told)
+
+    with pytest.raises(error):
+        world.evolve_in_python(Breaking(), generations=3)
+    assert (ended[0].cut, ended[0].report) == (True, None)
+    assert not (world.run_folder / "report.html").exists()
+
+
+def test_what_a_killed_one_was_writing_goes_with_it(renewal):
+    renewal._start()
+    half = temporary_of(renewal.paths.report, renewal._process.pid)
+    half.write_text("<h1>")
+    renewal.stop()
+    assert not half.exists()
+
+
+def test_the_study_that_runs_is_told_of_whatever_storage_the_surroundings_name(renewal, tmp_path, monkeypatch):
+    monkeypatch.setenv("EVOLVE_STORAGE", f"sqlite:///{tmp_path}/elsewhere.db")
+    renewal.clock.now = LEAST_S
+    assert renewal.finish() == renewal.paths.report
+    assert renewal.warnings == []
+
+
+def test_files_in_the_working_folder_pass_for_no_module_of_ours(renewal, tmp_path, monkeypatch):
+    for name in ("evolve", "studies", "trainer", "plotly", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger')")
+    monkeypatch.chdir(tmp_path)
+    renewal.clock.now = LEAST_S
+    assert renewal.finish() == renewal.paths.report
+    assert renewal.warnings == []
