@@ -137,7 +137,14 @@ def resolve_config(flags: Mapping[str, Any], path: Path | None = None) -> Evolve
         raise ConfigError(f"a place in {path} lacks its password: give its URI with --log-to")
     if any(MASK in source for source in config.from_):
         raise ConfigError(f"a source in {path} lacks its password: give its URL with --from")
+    check_weights(config, str(path))
     return complete(config)
+
+
+def check_weights(config: EvolveConfig, where: str, way_out: str = "give the URL with --weights") -> None:
+    """Raise ConfigError where the weights are a URL that was written down there without its password."""
+    if MASK in config.weights:
+        raise ConfigError(f"the weights in {where} lack their password: {way_out}")
 
 
 def usual_of(trainer: str) -> Mapping[str, Any]:
@@ -239,10 +246,11 @@ def _listed(value: object) -> object:
 
 
 def dump_config(config: EvolveConfig) -> str:
-    """The configuration as YAML that `read_config` takes back; a password in the storage's URL is masked."""
+    """The configuration as YAML that `read_config` takes back; passwords in its URLs are masked."""
     content = {key_of(name): _plain(value) for name, value in vars(config).items() if value is not None}
     content["from"] = [mask_url(source) for source in config.from_]
     content["log_to"] = [mask_url(place) for place in config.log_to]
+    content["weights"] = mask_url(config.weights)
     header = "# What this study was asked for. `evolve run --config` with this file repeats it.\n"
     for key, flags in (("storage", "--storage or EVOLVE_STORAGE"), ("bucket", "--bucket")):
         if (url := getattr(config, key)) is not None and (masked := mask_url(url)) != url:

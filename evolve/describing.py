@@ -17,6 +17,7 @@ from studies.status import Status
 from studies.study import CREATED_WITH, IDENTITY
 
 SECRET = ("storage", "bucket")  # may hold passwords, which come from the environment
+REPEATED = ("--from", "--log-to")  # given once for each; of others a comma parts them
 
 
 def describe(study: Study) -> str:
@@ -26,7 +27,10 @@ def describe(study: Study) -> str:
 
 
 def run_command(config: EvolveConfig) -> list[str]:
-    """The command that asks for this: every setting that is not as usual. Of what is secret there is nothing."""
+    """The command that asks for this: every setting that is not as usual. Of what is secret there is nothing.
+
+    Passwords in other URLs are masked.
+    """
     of_trainer = EvolveConfig(**usual_of(config.trainer))
     usual = complete(replace(of_trainer, trainer=config.trainer, data=config.data, runs="runs"))
     before = replace(usual, trainer=of_trainer.trainer, data=of_trainer.data)
@@ -35,7 +39,7 @@ def run_command(config: EvolveConfig) -> list[str]:
         value = getattr(config, field.name)
         if field.name not in ("command", *SECRET) and value != getattr(before, field.name):
             command += _flags(f"--{key_of(field.name).replace('_', '-')}", value)
-    return [*command, "--", *map(from_here, config.command)] if config.command else command
+    return [*command, "--", *(from_here(mask_url(one)) for one in config.command)] if config.command else command
 
 
 def _flags(flag: str, value: object) -> Iterator[str]:
@@ -45,13 +49,13 @@ def _flags(flag: str, value: object) -> Iterator[str]:
         case dict():
             for name, one in value.items():
                 yield from (flag, f"{name}={one}")
-        case tuple() if flag == "--from":
+        case tuple() if flag in REPEATED:
             for one in value:
                 yield from (flag, from_here(mask_url(one)))
         case tuple():
             yield from (flag, ",".join(value))
         case _:
-            yield from (flag, from_here(str(value)))
+            yield from (flag, from_here(mask_url(str(value))))
 
 
 def _paragraphs(study: Study, status: Status, asked: EvolveConfig | None) -> Iterator[str]:

@@ -6,7 +6,6 @@ import threading
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any
 
-from evolve.config import mask_secrets
 from evolve.plain import line
 from evolve.standing import Outcome, Standing
 from evolve.watcher import Ended, Opened, Racing
@@ -66,7 +65,7 @@ class Events:
         self._write("decided", verdict=decision.sentence(), confirmed=winner is not None, winner=winner)
 
     def warned(self, warning: str) -> None:
-        self._write("warned", warning=mask_secrets(warning))
+        self._write("warned", warning=warning)
 
     def leaving(self) -> None:
         self._write("leaving")
@@ -79,7 +78,7 @@ class Events:
             "report": ended.report,
         }
         told = {"command": ended.command, "raced": ended.raced, "no_race": ended.no_race}
-        self._write("ended", reason=mask_secrets(ended.reason), **_standing(ended.standing), **found, **told)
+        self._write("ended", reason=ended.reason, **_standing(ended.standing), **found, **told)
 
     def _write(self, event: str, **fields: Any) -> None:
         told = line({"event": event, "time": datetime.now(UTC), **fields})
@@ -89,9 +88,8 @@ class Events:
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:
-    names = ("state", "epochs", "fitness", "metrics", "goals", "costs", "final")
-    failure = mask_secrets(outcome.failure)
-    return {"trial": outcome.number, **{name: getattr(outcome, name) for name in names}, "failure": failure}
+    names = ("state", "epochs", "fitness", "metrics", "goals", "costs", "final", "failure")
+    return {"trial": outcome.number, **{name: getattr(outcome, name) for name in names}}
 
 
 def _standing(standing: Standing) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from evolve.budget import Stop
-from evolve.config import EvolveConfig, complete, parse_config
+from evolve.config import EvolveConfig, check_weights, complete, parse_config
 from evolve.following import Follower
 from evolve.outcomes import standing_of
 from evolve.paths import RunPaths
@@ -81,7 +81,9 @@ def config_there(storage: str, study: str, wait_s: float, own: Mapping[str, Any]
         "device": EvolveConfig.device,
     }
     given = {name: value for name, value in own.items() if value is not None}
-    return complete(EvolveConfig(**{**there, "storage": storage, "study": study, **given}))
+    config = EvolveConfig(**{**there, "storage": storage, "study": study, **given})
+    check_weights(config, f"the study {study}")
+    return complete(config)
 
 
 def _noted(storage: optuna.storages.BaseStorage, study: str) -> str | None:

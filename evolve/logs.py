@@ -80,7 +80,7 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class Logging(Relay):
-    """Writes down what happens to a study, and tells another watcher."""
+    """Writes down what happens to a study, and tells another watcher, whom it spares the passwords in warnings."""
 
     def opened(self, opened: Opened) -> None:
         done = opened.standing.finished
@@ -119,7 +119,7 @@ class Logging(Relay):
 
     def warned(self, warning: str) -> None:
         logger.warning("%s", warning)
-        super().warned(warning)
+        super().warned(mask_secrets(warning))
 
     def ended(self, ended: Ended) -> None:
         standing = ended.standing

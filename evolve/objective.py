@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import optuna
 
+from evolve.config import mask_secrets
 from evolve.continuing import Known, take_over
 from evolve.fitness import METRICS, Fitness
 from evolve.goals import ONE, Goals
@@ -63,7 +64,7 @@ class Objective:
         except DataError:
             raise
         except TrainerError as error:
-            return replace(outcome, state="failed", failure=_reason(error))
+            return replace(outcome, state="failed", failure=reason_of(error))
         return outcome
 
     def _job(self, number: int, hyp: Hyp, seed: int) -> TrainJob:
@@ -97,7 +98,7 @@ class Objective:
             if began:
                 raise
             self.interrupts.check()  # it may have failed because we leave
-            logger.warning("trial %d begins anew, as it cannot go on: %s", trial.number, _reason(error))
+            logger.warning("trial %d begins anew, as it cannot go on: %s", trial.number, reason_of(error))
         return began
 
     def _report_known(self, trial: optuna.Trial, known: Known, epoch: int) -> None:
@@ -138,7 +139,7 @@ class Objective:
         return {"fitness": fitness, **metrics.final} if math.isfinite(fitness) else {}
 
 
-def _reason(error: TrainerError) -> str:
-    """The first line, without the trainer's name before it: that is the same in every trial."""
+def reason_of(error: TrainerError) -> str:
+    """The first line, without the trainer's name before it (that is the same in every trial) and without passwords."""
     first = next(iter(str(error).splitlines()), type(error).__name__)
-    return re.sub(rf"^([\w.]+:\w+|.*?{re.escape(PICKLED)}): ", "", first)
+    return mask_secrets(re.sub(rf"^([\w.]+:\w+|.*?{re.escape(PICKLED)}): ", "", first))

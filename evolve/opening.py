@@ -13,7 +13,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 
-from evolve.config import COLUMNS, ConfigError, EvolveConfig
+from evolve.config import COLUMNS, ConfigError, EvolveConfig, mask_url
 from evolve.fitness import Fitness
 from evolve.goals import Goals
 from evolve.hyps import beyond_space, read_hyp
@@ -119,7 +119,7 @@ def identity_of(
         "fitness": str(fitness),
         "data": prepared.digest,
         "model": _identify(config.train_options().model),
-        **({"weights": _identify(config.weights)} if config.weights else {}),
+        **({"weights": mask_url(_identify(config.weights))} if config.weights else {}),
         **{name: getattr(config, name) for name in SAME},
         "trainer": _name(config.trainer),
         **given,

@@ -9,6 +9,7 @@ from statistics import fmean
 from optuna import Study, Trial
 from optuna.trial import FrozenTrial, TrialState
 
+from evolve.config import mask_secrets
 from evolve.standing import Outcome, Standing, State
 from evolve.tables import show_value
 from search_spaces import Space
@@ -91,7 +92,7 @@ def with_best(standing: Standing, front: Sequence[BestHyp]) -> Standing:
 
 
 def outcome_of(trial: FrozenTrial) -> Outcome:
-    """How a stored trial ended."""
+    """How a stored trial ended, with no password in its failure: earlier versions stored what they were told."""
     states: dict[TrialState, State] = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned"}
     noted = trial.user_attrs
     return Outcome(
@@ -99,7 +100,7 @@ def outcome_of(trial: FrozenTrial) -> Outcome:
         states.get(trial.state, "failed"),
         epochs=noted.get(EPOCHS, len(trial.intermediate_values)),
         fitness=trial.values[0] if trial.values else None,
-        failure=noted.get(FAILURE, ""),
+        failure=mask_secrets(noted.get(FAILURE, "")),
         metrics=noted.get(METRICS, {}),
         costs=noted.get(COSTS, {}),
     )

@@ -12,7 +12,7 @@ from typing import Any
 from optuna import Study
 
 import evolve
-from evolve.config import PROGRAMS, EvolveConfig, usual_of
+from evolve.config import PROGRAMS, EvolveConfig, mask_url, usual_of
 from evolve.hyps import option_hyps
 from evolve.journal import Row, epoch_row, json_line
 from evolve.paths import RunPaths, from_here
@@ -178,7 +178,9 @@ def provenance(
     of_ours = () if config.trainer in PROGRAMS else ("optimizer", "schedule")
     names = ("data", "model", "epochs", "imgsz", "batch", *of_ours, "device", "trainer", "seed")
     several = config.objective != EvolveConfig.objective
-    told = {name: str(getattr(config, name)) for name in (*names, *_unusual(config, LATER)) if name not in hyps}
+    told = {
+        name: mask_url(str(getattr(config, name))) for name in (*names, *_unusual(config, LATER)) if name not in hyps
+    }
     return {
         **{name: value for name, value in told.items() if value},
         "search": f"{config.sampler}, {config.pruner}",
@@ -190,15 +192,18 @@ def provenance(
 
 
 def train_command(config: EvolveConfig, hyp_file: Path, hyps: Collection[str]) -> list[str]:
-    """The command that trains once with a hyp file as the study's trials did; an option that is a hyp stands there."""
+    """The command that trains once with a hyp file as the study's trials did; an option that is a hyp stands there.
+
+    It is to be shown: passwords in its URLs are masked.
+    """
     always = ("data", "model", "epochs", "imgsz", "batch")
     if_unusual = ("device", "optimizer", "schedule", "threads", "trainer", "fitness", *LATER, *SETTINGS)
     command = ["evolve", "train", "--hyp", from_here(hyp_file)]
     for name in (*always, *_unusual(config, if_unusual)):
         value, flag = getattr(config, name), f"--{name.replace('_', '-')}"
         if name not in hyps and value != "":
-            command += [flag] if value is True else [flag, from_here(str(value))]
-    return [*command, "--", *config.command] if config.command else command
+            command += [flag] if value is True else [flag, from_here(mask_url(str(value)))]
+    return [*command, "--", *map(mask_url, config.command)] if config.command else command
 
 
 def _unusual(config: EvolveConfig, names: Iterable[str]) -> list[str]:

@@ -10,12 +10,13 @@ from typing import Any
 
 from optuna import Study
 
-from evolve.config import ConfigError, EvolveConfig
+from evolve.config import ConfigError, EvolveConfig, check_weights, mask_secrets
 from evolve.fitness import METRICS, Fitness
 from evolve.hyps import option_hyps, settle
 from evolve.interrupts import Interrupts
 from evolve.journal import Row, epoch_row, read_rows
 from evolve.lookup import find_stored, folder_of
+from evolve.objective import reason_of
 from evolve.outcomes import state_of
 from evolve.paths import RunPaths, from_here
 from evolve.showing import number_of, space_of
@@ -99,6 +100,7 @@ def replay_trial(
         raise ConfigError(f"trial {number} of {study.study_name} is {state}: {can}")
     if asked is None:
         raise ConfigError(f"{study.study_name} was made by a version that did not note how it trained")
+    check_weights(asked, f"the study {study.study_name}", "it cannot be trained again")
     paths = folder_of(study.study_name, name, runs, storage)
     config = on_one_device(asked) if device is None else replace(on_one_device(asked), device=device)
     fitness = Fitness.parse(config.fitness)
@@ -115,7 +117,7 @@ def replay_trial(
         epochs=len(rows),
         equal=not differences and bool(failure) == bool(noted.get(FAILURE)),
         differences=differences,
-        failure_before=noted.get(FAILURE, ""),
+        failure_before=mask_secrets(noted.get(FAILURE, "")),
         failure=failure,
         folder=job.workdir,
     )
@@ -168,7 +170,7 @@ def train_again(
         except DataError:
             raise
         except TrainerError as error:
-            return rows, next(iter(str(error).splitlines()), type(error).__name__)
+            return rows, reason_of(error)
     return rows, ""
 
 

@@ -186,6 +186,15 @@ def test_a_password_in_the_buckets_url_is_not_written_down_either(tmp_path):
     assert resolve_config({"bucket": "s3://runs"}, path).bucket == "s3://runs"
 
 
+def test_a_password_in_the_weights_url_is_not_written_down_either(tmp_path):
+    url = "https://me:hunter2@host.example/w.pt"
+    path = write(tmp_path, dump_config(resolve_config({"weights": url})))
+    assert "hunter2" not in path.read_text()
+    with pytest.raises(ConfigError, match="lack their password: give the URL with --weights"):
+        resolve_config({}, path)
+    assert resolve_config({"weights": url}, path).weights == url
+
+
 def test_a_file_without_its_password_asks_for_the_storage_and_takes_it_from_the_flag(tmp_path):
     path = write(tmp_path, dump_config(resolve_config({"storage": SECRET})))
     with pytest.raises(ConfigError, match="lacks its password"):

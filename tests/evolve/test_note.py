@@ -30,7 +30,13 @@ def test_a_run_leaves_a_note_that_says_what_it_is_what_came_of_it_and_how_it_was
 
 def test_the_command_of_a_note_asks_for_the_same(world: World):
     flags = {"trainer": "toy:ToyTrainer", "data": "points", "space": "space.yaml", "generations": 4, "race": 0}
-    more = {"set": {"momentum": 0.25}, "from_": ("a.yaml", "b.yaml"), "freeze": ("lr0",), "checkpoint": True}
+    more = {
+        "set": {"momentum": 0.25},
+        "from_": ("a.yaml", "b.yaml"),
+        "log_to": ("tensorboard", "mlflow:http://h:5000"),
+        "freeze": ("lr0",),
+        "checkpoint": True,
+    }
     asked = resolve_config({**flags, **more, "budget": "8h", "study": "其他 study"})
     command = run_command(asked)
     from evolve.cli import cli

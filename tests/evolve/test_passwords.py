@@ -104,3 +104,64 @@ def test_what_runs_is_told_of_a_database_that_is_away_without_its_password(world
     process.terminate()
     output, errors = process.communicate(timeout=240)
     assert PASSWORD not in output + errors
+
+
+WEIGHTS = f"https://me:{PASSWORD}@example.org/w.pt"
+
+
+def test_a_password_in_the_url_of_the_weights_stands_in_no_output_or_file(world: World):
+    first = world.run("--weights", WEIGHTS)
+    assert first.exit_code == 0, first.output
+    goes_on = ("run", "--config", "runs/points/evolve.yaml", "--generations", "4")
+    again = world.evolve(*goes_on)
+    assert (again.exit_code, "give the URL with --weights" in again.stderr) == (ASKED_WRONGLY, True)
+    resumed = world.evolve(*goes_on, "--weights", WEIGHTS)
+    assert resumed.exit_code == 0, resumed.output
+    reported = world.evolve("report")
+    assert reported.exit_code == 0, reported.output
+    replayed = world.evolve("replay", "1")
+    assert (replayed.exit_code, "it cannot be trained again" in replayed.stderr) == (ASKED_WRONGLY, True)
+    storage = ("--storage", f"sqlite:///{world.run_folder}/study.db", "--study", "points")
+    joined = world.evolve("worker", *storage)
+    assert (joined.exit_code, "give the URL with --weights" in joined.stderr) == (ASKED_WRONGLY, True)
+    assert "https://me:***@example.org/w.pt" in (world.run_folder / "report.html").read_text()
+    texts = [result.output + result.stderr for result in (first, again, resumed, reported, replayed, joined)]
+    assert_kept(world, *texts)
+
+
+LEAKING = f"""
+from toy import ToyTrainer
+from trainer import TrainerError
+
+WHY = "no answer from postgresql://me:{PASSWORD}@db/x"
+
+class Leaking(ToyTrainer):
+    def train(self, job):
+        print(WHY)
+        raise TrainerError(WHY)
+        yield
+"""
+
+
+def test_what_a_training_fails_with_shows_no_password_to_anybody(world: World):
+    (world.folder / "leaking.py").write_text(LEAKING)
+    trainer = (
+        "--trainer",
+        "leaking:Leaking",
+        "--max-failures",
+        "2",
+        "--log-to",
+        f"mlflow:sqlite:///{world.folder}/ml.db",
+    )
+    ran = world.run(*trainer)
+    told = world.run(*trainer, "--json")
+    replayed = world.evolve("replay", "0", "--json")
+    assert (ran.exit_code, told.exit_code, replayed.exit_code) == (1, 1, 0), ran.output + replayed.output
+    shown = "no answer from postgresql://me:***@db/x"
+    texts = [result.output + result.stderr for result in (ran, told, replayed)]
+    assert all(shown in text for text in texts)
+    assert "train.log ends with" in texts[0]
+    for path in world.folder.rglob("train*.log"):
+        path.unlink()  # of the training, which says what it likes
+    (world.folder / "leaking.py").unlink()
+    assert_kept(world, *texts)
