@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Iterator, Mapping
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +15,14 @@ from optuna import Study
 
 from evolve.config import mask_url
 from evolve.fitness import METRICS
-from evolve.tracking import Ended
+from evolve.tracking import Ended, Refused
 from studies import trials_of
 
 TRIAL, STUDY = "evolve.trial", "evolve.study"  # tags of a run
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-AT_ONCE = 1000  # metrics in a request, which is what MLflow takes
+METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # in a request, which is what MLflow takes
+LONGEST_NAME = 250
+BAD_REQUEST = 400
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
@@ -48,19 +53,31 @@ class MlflowRuns:
         return found
 
     def send(self, study: Study, trial: Ended) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._send(study, trial)
+        except MlflowException as error:
+            status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+            if status == BAD_REQUEST:
+                raise Refused(str(error)) from error
+            raise
+
+    def _send(self, study: Study, trial: Ended) -> None:
         from mlflow.entities import Metric, Param
 
         tags = {STUDY: name_of(study), **tags_of(trial)}
         began = _milliseconds(trial.started)
         run = self._client.create_run(self._experiment, began, tags, f"trial {trial.number}").info.run_id
-        params = [Param(name, str(value)) for name, value in {**trial.hyp, "seed": trial.seed}.items()]
+        params = [Param(name_for(name), str(value)) for name, value in {**trial.hyp, "seed": trial.seed}.items()]
         now = _milliseconds(trial.ended) or began or 0
         metrics = [
             Metric(name, value, now, row["epoch"]) for row in trial.rows for name, value in metrics_of(row).items()
         ]
-        self._client.log_batch(run, params=params)
-        for start in range(0, len(metrics), AT_ONCE):
-            self._client.log_batch(run, metrics=metrics[start : start + AT_ONCE])
+        for some in in_parts(params, PARAMS_AT_ONCE):
+            self._client.log_batch(run, params=some)
+        for some in in_parts(metrics, METRICS_AT_ONCE):
+            self._client.log_batch(run, metrics=some)
         self._client.set_terminated(run, STATUS[trial.state], _milliseconds(trial.ended))
 
     @property
@@ -90,6 +107,18 @@ def name_of(study: Study) -> str:
     return f"{study.study_name} {first.datetime_start or first.datetime_complete}"
 
 
+def name_for(name: str) -> str:
+    """The nearest to it that MLflow takes as the name of a parameter or a metric."""
+    taken = re.sub(r"[^/\w.\- :]", "_", name)[:LONGEST_NAME]
+    is_path = taken == posixpath.normpath(taken) and not taken.startswith((".", "/"))
+    return taken if is_path else re.sub(r"[/.]", "_", taken)
+
+
+def in_parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
+
+
 def tags_of(trial: Ended) -> dict[str, str]:
     told = {
         TRIAL: str(trial.number),
@@ -105,9 +134,9 @@ def tags_of(trial: Ended) -> dict[str, str]:
 
 def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
     """What an epoch measured; what is no finite number is left out."""
-    losses = {f"loss/{name}": loss for name, loss in row.get("losses", {}).items()}
+    losses = {name_for(f"loss/{name}"): loss for name, loss in row.get("losses", {}).items()}
     told = {**{name: row.get(name) for name in ("fitness", *METRICS, "seconds")}, **losses}
-    return {name: float(value) for name, value in told.items() if value is not None}
+    return {name: float(value) for name, value in told.items() if value is not None and math.isfinite(value)}
 
 
 def _milliseconds(moment: datetime | None) -> int | None:

@@ -46,6 +46,10 @@ class Ended:
     ended: datetime | None
 
 
+class Refused(Exception):
+    """A tracker does not take a trial as it is."""
+
+
 class Tracker(Protocol):
     """Where runs are kept. What its methods raise is told once, and they are asked again later."""
 
@@ -56,7 +60,8 @@ class Tracker(Protocol):
     def sent(self, study: Study) -> set[int]:
         """The trials of the study that are there, whole."""
 
-    def send(self, study: Study, trial: Ended) -> None: ...
+    def send(self, study: Study, trial: Ended) -> None:
+        """Raises Refused where this trial is at fault, and others may well be taken."""
 
 
 def trackers_of(config: EvolveConfig, paths: RunPaths) -> list[Tracker]:
@@ -86,7 +91,7 @@ class Tracking:
 
     What is missing follows from the study and the tracker alone: a run that is resumed sends what an earlier one could
     not. One thread sends; whoever says `soon` never waits. What fails is one warning, and tried again at the next trial
-    and at the end.
+    and at the end; a trial that is refused holds up no other, and is tried again by the next run.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class Tracking:
             try:
                 self._send_missing()
             except Exception as error:  # of any tracker: nothing that goes wrong there may end a study
+                self._sent = None  # whatever is there now
                 self._tell(" ".join(f"{type(error).__name__}: {error}".split()))
             if last:
                 return
@@ -138,15 +144,17 @@ class Tracking:
         if self._sent is None:
             self._sent = self._tracker.sent(self._study)
         for trial in ended_trials(self._study, self._space, self._paths, self._sent):
-            self._tracker.send(self._study, trial)
             self._sent.add(trial.number)
+            try:
+                self._tracker.send(self._study, trial)
+            except Refused as error:
+                self._tell(" ".join(str(error).split()))
 
     def _tell(self, why: str) -> None:
         if not self._warned:
             again = "the study goes on; what is missing is sent after the next trial, or by the next `evolve run`"
             self._warn(f"cannot send trials to {self._tracker.place} ({without_secrets(why)[:300]}): {again}")
         self._warned = True
-        self._sent = None  # whatever is there now
 
 
 def ended_trials(study: Study, space: Space, paths: RunPaths, but: set[int]) -> Iterator[Ended]:

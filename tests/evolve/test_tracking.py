@@ -1,5 +1,6 @@
 """Where teams keep their runs: TensorBoard's files read back, a real MLflow server, and neither ever in the way."""
 
+import math
 import os
 import signal
 import socket
@@ -184,8 +185,59 @@ def test_a_password_in_the_uri_stands_in_no_file(world: World):
     assert (again.exit_code, "lacks its password" in again.stderr) == (2, True)
 
 
+NAMES = """
+from toy import ToyTrainer
+from dataclasses import replace
+from trainer import Prepared
+
+class Naming(ToyTrainer):
+    hyps = frozenset({"lr0", "lr (head)", "学习率@0"})
+
+    def train(self, job):
+        hyp = {name: value for name, value in job.hyp.items() if name == "lr0"}
+        for metrics in super().train(replace(job, hyp=hyp)):
+            yield replace(metrics, losses={"box%": 1.0, "../cls": 2.0})
+"""
+
+
+def test_names_that_mlflow_does_not_take_are_sent_under_the_nearest_that_it_takes(world: World):
+    from mlflow import MlflowClient
+
+    (world.folder / "naming.py").write_text(NAMES)
+    low_high = "{low: 0.001, high: 0.5, default: 0.01}\n"
+    names = ("lr0", "lr (head)", "学习率@0")
+    (world.folder / "space.yaml").write_text("".join(f"{name}: {low_high}" for name in names), encoding="utf-8")
+    uri = f"sqlite:///{world.folder}/ml.db"
+    result = world.run(*GENERATIONS, "--trainer", "naming:Naming", "--log-to", f"mlflow:{uri}")
+    assert (result.exit_code, "cannot send" in result.output) == (0, False), result.output
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("points").experiment_id])
+    assert len(runs) == len(world.trials())
+    for run in runs:
+        assert run.data.params.keys() == {"lr0", "lr _head_", "学习率_0", "seed"}
+        assert run.data.metrics["loss/box_"] == 1.0
+
+
+def test_a_trial_that_mlflow_refuses_holds_up_no_other(world: World):
+    from mlflow import MlflowClient
+
+    (world.folder / "naming.py").write_text(NAMES.replace("学习率@0", "lr [head]"))
+    low_high = "{low: 0.001, high: 0.5, default: 0.01}\n"
+    names = ("lr0", "lr (head)", "lr [head]")  # two that become one
+    (world.folder / "space.yaml").write_text("".join(f"{name}: {low_high}" for name in names))
+    uri = f"sqlite:///{world.folder}/ml.db"
+    result = world.run(*GENERATIONS, "--trainer", "naming:Naming", "--log-to", f"mlflow:{uri}")
+    assert (result.exit_code, result.output.count("cannot send trials")) == (0, 1), result.output
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("points").experiment_id])
+    states = {int(run.data.tags["evolve.trial"]): run.info.status for run in runs}
+    assert sorted(states) == [trial.number for trial in world.trials()]
+
+
 def test_an_epoch_in_mlflow_has_no_metric_that_is_no_number():
-    assert metrics_of({"epoch": 1, "fitness": None, "map50": 0.5, "losses": {"box": None, "obj": 1}}) == {
+    assert metrics_of(
+        {"epoch": 1, "fitness": None, "map50": 0.5, "losses": {"box": None, "cls": math.inf, "obj": 1}}
+    ) == {
         "map50": 0.5,
         "loss/obj": 1.0,
     }
