@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +42,11 @@ class Listed:
 
 def list_studies(runs: Path, storage: str | None = None) -> list[Listed]:
     """Those with a run folder in `runs`, by name; with a storage those in there. One that is broken is listed too."""
-    return list(_stored(storage) if storage is not None else map(_in_folder, run_folders(runs)))
+    if storage is None:
+        return [_look(folder.name, folder) for folder in run_folders(runs)]
+    with storage_errors(storage):
+        names = stored_names(storage)
+    return [_look(name, None, storage) for name in names]
 
 
 def tell_studies(console: Console, listed: list[Listed], runs: Path) -> None:
@@ -86,19 +89,13 @@ def _gain(best: Best | None) -> str:
     return gain if gain.startswith("nothing") else f"{gain}, {raced}"
 
 
-def _in_folder(folder: Path) -> Listed:
+def _look(name: str, folder: Path | None, storage: str | None = None) -> Listed:
     try:
-        with storage_errors(""):
-            return _listed(find_stored(folder.name, folder.parent), folder)
+        with storage_errors(storage or ""):
+            return _listed(find_stored(name, folder.parent if folder else Path(), storage), folder)
     except (ConfigError, StudyError, OSError) as error:
         problem = " ".join(mask_secrets(str(error)).split())
-        return Listed(folder.name, "unreadable", folder, problem=problem)
-
-
-def _stored(storage: str) -> Iterator[Listed]:
-    with storage_errors(storage):
-        for name in stored_names(storage):
-            yield _listed(find_stored(name, Path(), storage), None)
+        return Listed(name, "unreadable", folder, problem=problem)
 
 
 def _listed(study: Study, folder: Path | None) -> Listed:

@@ -13,6 +13,7 @@ from asked import TOY, ask, make_studies, told
 from evolve.comparing import compare_studies
 from evolve.repeating import differences_of
 from evolve.tables import sparkline
+from studies.study import CONFIG
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +64,17 @@ def test_a_study_that_cannot_be_read_is_listed_with_the_reason():
 def test_a_storage_lists_its_studies_without_any_folder():
     shutil.move("runs", "elsewhere")
     assert [one["study"] for one in told("list", "--storage", "sqlite:///elsewhere/one/study.db")] == ["one"]
+
+
+def test_a_study_of_another_version_does_not_hide_the_others_of_its_storage():
+    shutil.move("runs", "elsewhere")
+    url = "sqlite:///elsewhere/one/study.db"
+    optuna.copy_study(from_study_name="one", from_storage=url, to_storage=url, to_study_name="later")
+    later = optuna.load_study(study_name="later", storage=url)
+    later.set_user_attr(CONFIG, later.user_attrs[CONFIG] + "unheard_of: 1\n")
+    found = {one["study"]: one for one in told("list", "--storage", url)}
+    assert (found["one"]["state"], found["later"]["state"]) == ("done", "unreadable")
+    assert "unknown key 'unheard_of' in the study later" in found["later"]["problem"]
 
 
 def test_a_folder_without_a_study_says_how_to_make_one():
