@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ class Exhibits:
             return
         noted = self.storage.get_study_system_attrs(study_id)
         if not is_of_a_person(noted):
-            detail["note"] = {"version": noted.get(VERSION, 0), "body": describe(study)}
+            with suppress(ConfigError, StudyError):  # of another version
+                detail["note"] = {"version": noted.get(VERSION, 0), "body": describe(study)}
         drawn = [{"id": name, "graph_object": figure} for name, figure in self.gallery(study).pictures()]
         detail["plotly_graph_objects"] = [*drawn, *detail["plotly_graph_objects"]]
         paths = self.paths_of(study)

@@ -27,6 +27,7 @@ from evolve.lookup import Place
 from evolve.serving import Server
 from studies import StudyError, open_storage, trials_of
 from studies.note import leave_note
+from studies.study import CONFIG
 
 READING = {  # every route of optuna-dashboard 0.21, and what it answers where nothing may be written
     "GET /": 302,
@@ -315,6 +316,14 @@ def test_no_password_of_a_failure_is_told(opened):
     assert b"secret" not in opened.ask("GET", "/api/studies/1")[2]
     status, _, table = opened.ask("GET", "/csv/1")
     assert (status, b"secret" in table, b"postgresql://me:***@db" in table) == (200, False, True)
+
+
+def test_a_study_of_another_version_is_shown_without_a_note_of_ours(tmp_path):
+    paths, study = make_study(tmp_path, 3)
+    study.set_user_attr(CONFIG, study.user_attrs[CONFIG] + "unheard_of: 1\n")
+    opened = Opened(place_of(str(paths.root), tmp_path, None))
+    assert opened.ask("GET", "/api/studies/1")[0] == 200
+    assert "evolve" not in opened.detail()["note"]["body"]
 
 
 def test_a_storage_that_is_for_reading_has_no_method_that_writes(made):
