@@ -23,9 +23,9 @@ import optuna
 from optuna import Study
 from optuna.storages import BaseStorage
 
-from evolve.config import ConfigError, read_config
+from evolve.config import ConfigError
 from evolve.describing import describe
-from evolve.lookup import Place
+from evolve.lookup import Place, is_of
 from evolve.paths import RunPaths
 from evolve.status import asked_of
 from studies import StudyError, trials_of
@@ -91,14 +91,14 @@ class Exhibits:
 
     def paths_of(self, study: Study) -> RunPaths | None:
         """The study's run folder, if it is here."""
-        if self.place.paths is not None and _is_of(study.study_name, self.place.paths):
+        if self.place.paths is not None and is_of(study.study_name, self.place.paths):
             return self.place.paths
         try:
             asked = asked_of(study)
         except ConfigError:  # of another version
             return None
         paths = None if asked is None else RunPaths(Path(asked.runs) / asked.study)
-        return paths if paths is not None and _is_of(study.study_name, paths) else None
+        return paths if paths is not None and is_of(study.study_name, paths) else None
 
     def gallery(self, study: Study) -> Gallery:
         galleries: dict[int, Gallery] = self._galleries  # type: ignore[attr-defined]
@@ -198,11 +198,3 @@ def _pictures_in(folder: Path, depth: int) -> Iterator[Path]:
 
 def _numbers(detail: Mapping[str, Any]) -> set[int]:
     return {trial["number"] for trial in (*detail["trials"], *detail["best_trials"])}
-
-
-def _is_of(study: str, paths: RunPaths) -> bool:
-    """Whether this is the run folder of a study of that name."""
-    try:
-        return bool(read_config(paths.config).get("study", paths.root.name) == study)
-    except (ConfigError, StudyError):
-        return False

@@ -72,14 +72,23 @@ def find_stored(name: str | None, runs: Path, storage: str | None = None) -> Stu
     Without a name it is the one that improved last of those in `runs`, or the only one in `storage`. Raises
     ConfigError, StudyError.
     """
+    return find_with_folder(name, runs, storage)[0]
+
+
+def find_with_folder(name: str | None, runs: Path, storage: str | None = None) -> tuple[Study, RunPaths | None]:
+    """The study that `find_stored` finds, and its run folder if it is here."""
     place = locate(name, runs, storage)
     with storage_errors(place.url):
         opened = open_storage(place.url, read_only=True)
-        return load(opened, place.study or _only_study(opened))
+        study = load(opened, place.study or _only_study(opened))
+    return study, place.paths if place.paths is not None and is_of(study.study_name, place.paths) else None
 
 
 def locate(name: str | None, runs: Path, storage: str | None = None) -> Place:
-    """Where that study is kept, by the same rules. Raises ConfigError, StudyError."""
+    """Where that study is kept, by the same rules; the folder may be another study's in the same storage.
+
+    Raises ConfigError, StudyError.
+    """
     if storage is None or (name is not None and (_is_folder(runs / name) or _is_folder(Path(name)))):
         paths = RunPaths(_folder(name, runs))
         return Place(*_kept_in(paths, storage), paths)
@@ -92,9 +101,12 @@ def _beside(url: str) -> RunPaths | None:
     return RunPaths(folder) if url.startswith("sqlite:///") and _is_folder(folder) else None
 
 
-def folder_of(study: str, name: str | None, runs: Path, storage: str | None = None) -> RunPaths:
-    """Where the files of a study lie here, if they do, that `find_stored` has found so."""
-    return locate(name, runs, storage).paths or RunPaths(runs / study)
+def is_of(study: str, paths: RunPaths) -> bool:
+    """Whether this is the run folder of a study of that name."""
+    try:
+        return bool(read_config(paths.config).get("study", paths.root.name) == study)
+    except (ConfigError, StudyError):
+        return False
 
 
 def run_folders(runs: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from evolve.fitness import METRICS, Fitness
 from evolve.hyps import option_hyps, settle
 from evolve.interrupts import Interrupts
 from evolve.journal import Row, epoch_row, read_rows
-from evolve.lookup import find_stored, folder_of
+from evolve.lookup import find_with_folder
 from evolve.objective import reason_of
 from evolve.outcomes import state_of
 from evolve.paths import RunPaths, from_here
@@ -90,7 +90,7 @@ def replay_trial(
     where the data are no longer the same, and TrainerError where it fails and did not before epoch 1.
     """
     with storage_errors(storage or ""):
-        study = find_stored(name, runs, storage)
+        study, folder = find_with_folder(name, runs, storage)
         number = number_of(study, which)
         asked = asked_of(study)
     trial = trials_of(study)[number]
@@ -101,7 +101,7 @@ def replay_trial(
     if asked is None:
         raise ConfigError(f"{study.study_name} was made by a version that did not note how it trained")
     check_weights(asked, f"the study {study.study_name}", "it cannot be trained again")
-    paths = folder_of(study.study_name, name, runs, storage)
+    paths = folder or RunPaths(runs / study.study_name)
     config = on_one_device(asked) if device is None else replace(on_one_device(asked), device=device)
     fitness = Fitness.parse(config.fitness)
     job = job_of(study, config, number, paths, fitness)

@@ -15,7 +15,7 @@ from evolve.config import ConfigError, EvolveConfig, mask_secrets
 from evolve.describing import run_command
 from evolve.formats import FORMATS
 from evolve.hyps import option_hyps
-from evolve.lookup import find_stored, locate
+from evolve.lookup import find_with_folder
 from evolve.page import Page, write
 from evolve.paths import RunPaths
 from evolve.records import provenance, train_command
@@ -36,9 +36,8 @@ def report(
 
     Without `output` it lies in the study's run folder, or here if there is none. Raises ConfigError, StudyError.
     """
-    paths = locate(name, runs, storage).paths
     with storage_errors(storage or ""):
-        study = find_stored(name, runs, storage)
+        study, paths = find_with_folder(name, runs, storage)
         view = view_into(study)
         page = page_of(study, view, paths)
     target = output or (paths.report if paths else Path(RunPaths(Path()).report.name))

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from evolve.config import ConfigError, mask_secrets
-from evolve.lookup import find_stored, folder_of
+from evolve.lookup import find_with_folder
 from evolve.outcomes import state_of
 from evolve.paths import RunPaths, from_here
 from evolve.standing import nothing_yet
@@ -90,8 +90,8 @@ def look_at_trial(which: str, name: str | None, runs: Path, storage: str | None 
     Raises ConfigError where it is no trial, StudyError, and NoResult while there is no best.
     """
     with storage_errors(storage or ""):
-        study = find_stored(name, runs, storage)
-        return show(study, number_of(study, which), folder_of(study.study_name, name, runs, storage))
+        study, paths = find_with_folder(name, runs, storage)
+        return show(study, number_of(study, which), paths or RunPaths(runs / study.study_name))
 
 
 def number_of(study: Study, which: str) -> int:

@@ -79,6 +79,22 @@ def test_any_storage_will_do_and_no_run_folder_is_needed(tmp_path, monkeypatch):
     assert "<h1>far</h1>" in Path("other.html").read_text(encoding="utf-8")
 
 
+def test_a_study_beside_another_in_its_database_leaves_that_ones_folder_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths, _ = make_study(tmp_path / "runs", 3)
+    paths.train_log(1).parent.mkdir(parents=True, exist_ok=True)
+    paths.train_log(1).write_text("a line of points\n")
+    url = sqlite_url(paths.database)
+    other = small("two", url)
+    for number in range(2):
+        other.add_trial(drawn(number, 1))
+    assert report("two", "--storage", url).output.strip() == "report.html"
+    assert not paths.report.exists()
+    assert "points" not in CliRunner().invoke(cli, ["show", "1", "two", "--storage", url]).output
+    assert report("points", "--storage", url).exit_code == 0
+    assert paths.report.exists()
+
+
 def test_a_study_that_is_not_there_is_one_sentence(tmp_path):
     result = report("nothing", "--runs", str(tmp_path))
     assert result.exit_code == 2
