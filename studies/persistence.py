@@ -96,9 +96,12 @@ def best_of(study: Study, space: Space) -> BestHyp | None:
     return next(iter(best_front_of(study, space)), None)
 
 
-def best_front_of(study: Study, space: Space) -> list[BestHyp]:
-    """The hyps of the front, the best in the first goal first; with one goal, the best hyp if there is any."""
-    trials = trials_of(study)
+def best_front_of(study: Study, space: Space, trials: Sequence[FrozenTrial] | None = None) -> list[BestHyp]:
+    """The hyps of the front, the best in the first goal first; with one goal, the best hyp if there is any.
+
+    `trials` are all of the study as they were read, where they have been.
+    """
+    trials = trials_of(study) if trials is None else trials
     groups = by_hyp(trials)
     names = list(goals_of(study))
     means = [[fmean(values) for values in zip(*(trial.values for trial in group), strict=True)] for group in groups]

@@ -189,7 +189,7 @@ def view_of(study: Study, insight: Insight) -> View:
         epochs=identity.get(EPOCHS),
         trials=_seen(trials, base),
         noise=noise_floor(trials),
-        front=tuple(best_front_of(study, space)),
+        front=tuple(best_front_of(study, space, trials)),
         insight=insight,
         decision=latest_decision(study, space),
         heats=tuple(heat for race in races for heat in _seen(trials_of(race), base, of_race=True)),

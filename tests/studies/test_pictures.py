@@ -12,6 +12,7 @@ from search_spaces import Param, Space
 from studies import distribution, open_study, trials_of
 from studies.insight import LEAST_TRIALS, insight_of
 from studies.pictures import PICTURES, pictures_of
+from studies.racing import races_of
 from studies.stock import build_pruner, build_sampler
 from studies.trials import BASE, PARENTS
 from studies.view import view_of
@@ -260,6 +261,21 @@ def test_nothing_in_a_picture_is_infinite_or_not_a_number():
     assert [one.values for one in found.trials if one.state == "complete"] == [(0.1,), (), (0.2,)]
     for figure in pictures_of(found).values():
         assert "Infinity" not in figure.to_json() and "NaN" not in figure.to_json()
+
+
+def test_a_best_trial_that_ends_while_the_study_is_read_stands_in_none_of_it_or_in_all(space, monkeypatch):
+    study = opened(space)
+    tell(study, space, space.defaults(), [0.5])
+
+    def grow_and_find(study):
+        monkeypatch.undo()
+        tell(study, space, {**space.defaults(), space.evolving[0].name: space.evolving[0].bounds[1]}, [0.9])
+        return races_of(study)
+
+    monkeypatch.setattr("studies.view.races_of", grow_and_find)
+    seen = view(study, space)
+    assert (len(trials_of(study)), seen.best.number) == (2, 0)
+    assert pictures_of(seen)
 
 
 def test_a_view_reads_a_study_and_leaves_it_as_it_is(space, url):
