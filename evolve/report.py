@@ -17,7 +17,7 @@ from evolve.formats import FORMATS
 from evolve.hyps import option_hyps
 from evolve.lookup import find_with_folder
 from evolve.page import Page, write
-from evolve.paths import RunPaths
+from evolve.paths import RunPaths, from_here
 from evolve.records import provenance, train_command
 from evolve.status import asked_of
 from evolve.tables import name_dead
@@ -67,15 +67,21 @@ def page_of(study: Study, view: View, paths: RunPaths | None) -> Page:
         pictures=pictures_of(view),
         failures=tuple(failures),
         advice=tuple(advise(study.study_name, hyp_file.parent.parent / RunPaths(Path()).config.name, view.insight)),
-        commands=commands(view, asked, hyp_file),
+        commands=commands(view, asked, hyp_file, found_as(study.study_name, paths)),
         hyp=dump_hyp(view.delivered) if view.delivered else "",
         facts=facts(view, asked, identity, study.user_attrs.get(CREATED_WITH, "not known"), hyp_file),
         config=mask_secrets(study.user_attrs.get(CONFIG, "")),
     )
 
 
-def commands(view: View, asked: EvolveConfig | None, hyp_file: Path) -> dict[str, str]:
-    """What to type to go on with what was found, by what it does."""
+def found_as(study: str, paths: RunPaths | None) -> str:
+    """What commands find the study by: its name where it lies in ./runs under it, else its run folder."""
+    usual = Path("runs") / study
+    return study if paths is None or paths.root.resolve() == usual.resolve() else from_here(paths.root.resolve())
+
+
+def commands(view: View, asked: EvolveConfig | None, hyp_file: Path, name: str) -> dict[str, str]:
+    """What to type to go on with what was found, by what it does; `name` is what finds the study."""
     if view.delivered is None:
         return {}
     told = {}
@@ -83,7 +89,6 @@ def commands(view: View, asked: EvolveConfig | None, hyp_file: Path) -> dict[str
         epochs = view.decision.epochs if view.decision else asked.epochs
         options = option_hyps(view.space, asked.trainer)
         told["train with it"] = shlex.join(train_command(replace(asked, epochs=epochs), hyp_file, options))
-    name = view.study
     for known in FORMATS.values():
         if known.dialect is not None:
             export = ["evolve", "export", name, "--format", known.name, "-o", known.file]

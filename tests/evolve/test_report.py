@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ def test_the_report_lies_in_the_run_folder_and_holds_everything(tmp_path):
         *("export", "provenance"),
     ]
     assert page.count("<tr data-state=") == 40
-    assert "evolve export" in page and "evolve train --hyp" in page
+    assert escape(f"evolve export {shlex.quote(str(paths.root))} --format") in page, "it lies in no ./runs"
+    assert "evolve train --hyp" in page
     assert len(page.encode()) < 10e6
 
 
