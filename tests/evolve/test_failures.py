@@ -97,9 +97,9 @@ def test_a_log_that_says_something_is_quoted_when_everything_fails(faulty: World
 
 
 def test_a_disk_that_is_full_ends_all_workers_with_one_sentence_and_loses_no_finished_trial(world: World):
-    """Its database wants 800 kB at the end, however often the log in front of it is emptied."""
-    process = world.start("--epochs", "3", "--generations", "500", "--jobs", "2", limit_bytes=500_000)
-    output, errors = process.communicate(timeout=240)
+    """Its database wants 1.6 MB at the end, however often the log in front of it is emptied."""
+    process = world.start("--epochs", "3", "--generations", "1000", "--jobs", "2", limit_bytes=1_000_000)
+    output, errors = process.communicate(timeout=500)
     assert process.returncode == ASKED_WRONGLY, output + errors
     assert errors.startswith("evolve: error: ")
     assert len(errors.splitlines()) == 1
