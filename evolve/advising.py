@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from evolve.hyps import limits_of
 from evolve.opening import NOT_EVOLVED
-from evolve.paths import from_here
+from evolve.paths import found_as, from_here
 from evolve.tables import importance_table, name_dead, show_value
 from search_spaces import Param, Space, dump_space
 from studies.insight import LEAST_TRIALS, Insight, insight_of
@@ -41,18 +42,19 @@ def insight_as_json(study: str, insight: Insight) -> str:
     return json.dumps(told, indent=2, ensure_ascii=False)
 
 
-def brief(study: Study, space: Space) -> list[str]:
-    """What there is to say of it at the end of a study; no line where it is nothing."""
+def brief(study: Study, space: Space, root: Path) -> list[str]:
+    """What there is to say of it at the end of a study with this run folder; no line where it is nothing."""
     insight = insight_into(study, space)
     told = [f"{one.name} ({_percent(one.share)})" for one in insight.importances if one.told_from_chance]
     bounds = [f"{one.name} ({one.side} {show_value(one.bound)})" for one in insight.binding]
     lines = [f"what mattered most: {', '.join(told[:SHOWN])}"] if told else []
     lines += [f"the best sit at a bound: {', '.join(bounds)}"] if bounds else []
-    return [*lines, f"`evolve insight {study.study_name}` tells what follows from it"] if lines else []
+    found = shlex.quote(found_as(study.study_name, root))
+    return [*lines, f"`evolve insight {found}` tells what follows from it"] if lines else []
 
 
-def advise(study: str, config: Path, insight: Insight) -> list[str]:
-    """What follows from it, a line each; `config` is the study's evolve.yaml."""
+def advise(study: str, config: Path | None, insight: Insight) -> list[str]:
+    """What follows from it, a line each; `config` is the study's evolve.yaml, None where it has no run folder here."""
     return [" ".join(text.plain.split()) for text in _advice(study, config, insight)]
 
 
@@ -81,15 +83,16 @@ def _spread(insight: Insight) -> str:
     return f"{says}: no hyp can be told from another" if lost else says
 
 
-def _advice(study: str, config: Path, insight: Insight) -> Iterator[Text]:
+def _advice(study: str, config: Path | None, insight: Insight) -> Iterator[Text]:
     if idle := insight.idle:
         yield Text(f"not told from chance; without them the next search has less to do: --freeze {','.join(idle)}")
     for one in insight.binding:
         sit = f"{_percent(one.share)} of the good hyps sit at its {one.side} bound, {show_value(one.bound)}"
         yield Text(f"{one.name}: {sit}; with room beyond it is\n    {_entry(one.wider)}")
-    if insight.binding:
-        run = f"evolve run --config {from_here(config)} --space wider.yaml --study {study}-2 --from {study}"
-        yield Text(f"so search on: evolve insight {study} --yaml > wider.yaml; {run}")
+    if insight.binding and config is not None:
+        found, settings, next_one = map(shlex.quote, (found_as(study, config.parent), from_here(config), f"{study}-2"))
+        run = f"evolve run --config {settings} --space wider.yaml --study {next_one} --from {found}"
+        yield Text(f"so search on: evolve insight {found} --yaml > wider.yaml; {run}")
     tried = [f"{one.name} {show_value(one.value)} (moved in {one.tried})" for one in insight.unmoved if one.tried]
     if tried:
         yield Text(f"moved in trials, but in no good hyp: {', '.join(tried)}")

@@ -77,7 +77,7 @@ def evolve(config: EvolveConfig, watcher: Watcher | None = None) -> BestHyp:
             work.records.catch_up()
             work.shelf.catch_up(work.records.front)
             stop = unfinished_race(work) or loop.run()
-            reason, hints = stop.reason, partial(brief, work.study, work.space)
+            reason, hints = stop.reason, partial(brief, work.study, work.space, paths.root)
             if not stop.reached:
                 tell_last_failure(work)
             else:

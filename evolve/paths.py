@@ -198,6 +198,11 @@ class TrainingPaths:
         return TrainingPaths(self.root / f"seed-{seed}")
 
 
+def found_as(study: str, root: Path) -> str:
+    """What commands find a study by: its name where it lies in ./runs under it, else its run folder."""
+    return study if root.resolve() == (Path("runs") / study).resolve() else from_here(root.resolve())
+
+
 def from_here(path: Path | str) -> str:
     """A path below the working folder as it is typed there; anything else unchanged."""
     return str(path).removeprefix(os.getcwd() + os.sep)

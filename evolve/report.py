@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from evolve.formats import FORMATS
 from evolve.hyps import option_hyps
 from evolve.lookup import find_with_folder
 from evolve.page import Page, write
-from evolve.paths import RunPaths, from_here
+from evolve.paths import RunPaths, found_as
 from evolve.records import provenance, train_command
 from evolve.status import asked_of
 from evolve.tables import name_dead
@@ -39,7 +39,7 @@ def report(
     with storage_errors(storage or ""):
         study, paths = find_with_folder(name, runs, storage)
         view = view_into(study)
-        page = page_of(study, view, paths)
+        page = page_of(study, view, paths, storage)
     target = output or (paths.report if paths else Path(RunPaths(Path()).report.name))
     write_atomically(target, write(page))
     return [target, *(write_pictures(view, target.parent / f"{target.stem}-pictures") if png else [])]
@@ -56,32 +56,33 @@ def view_into(study: Study) -> View:
     )
 
 
-def page_of(study: Study, view: View, paths: RunPaths | None) -> Page:
-    """What the page tells: the view, and what only the study's configuration knows."""
+def page_of(study: Study, view: View, paths: RunPaths | None, storage: str | None = None) -> Page:
+    """What the page tells: the view, and what only the study's configuration knows.
+
+    Its commands find the study in its run folder, or, if there is none here, in its storage; the hyp file is then the
+    one that the page itself holds.
+    """
     asked = asked_of(study)
     identity = study.user_attrs[IDENTITY]
-    hyp_file = (paths or RunPaths(Path("runs") / study.study_name)).best_hyp
+    name = study.study_name
+    hyp_file = paths.best_hyp if paths else Path("hyp.yaml")
+    elsewhere = ["--storage", mask_secrets(storage)] if storage else []
+    found = [found_as(name, paths.root)] if paths else [name, *elsewhere]
     failures = [replace(one, reason=mask_secrets(one.reason)) for one in failures_of(trials_of(study))]
     return Page(
         view=view,
         pictures=pictures_of(view),
         failures=tuple(failures),
-        advice=tuple(advise(study.study_name, hyp_file.parent.parent / RunPaths(Path()).config.name, view.insight)),
-        commands=commands(view, asked, hyp_file, found_as(study.study_name, paths)),
+        advice=tuple(advise(name, paths.config if paths else None, view.insight)),
+        commands=commands(view, asked, hyp_file, found),
         hyp=dump_hyp(view.delivered) if view.delivered else "",
         facts=facts(view, asked, identity, study.user_attrs.get(CREATED_WITH, "not known"), hyp_file),
         config=mask_secrets(study.user_attrs.get(CONFIG, "")),
     )
 
 
-def found_as(study: str, paths: RunPaths | None) -> str:
-    """What commands find the study by: its name where it lies in ./runs under it, else its run folder."""
-    usual = Path("runs") / study
-    return study if paths is None or paths.root.resolve() == usual.resolve() else from_here(paths.root.resolve())
-
-
-def commands(view: View, asked: EvolveConfig | None, hyp_file: Path, name: str) -> dict[str, str]:
-    """What to type to go on with what was found, by what it does; `name` is what finds the study."""
+def commands(view: View, asked: EvolveConfig | None, hyp_file: Path, found: Sequence[str]) -> dict[str, str]:
+    """What to type to go on with what was found, by what it does; `found` is what finds the study."""
     if view.delivered is None:
         return {}
     told = {}
@@ -91,7 +92,7 @@ def commands(view: View, asked: EvolveConfig | None, hyp_file: Path, name: str) 
         told["train with it"] = shlex.join(train_command(replace(asked, epochs=epochs), hyp_file, options))
     for known in FORMATS.values():
         if known.dialect is not None:
-            export = ["evolve", "export", name, "--format", known.name, "-o", known.file]
+            export = ["evolve", "export", *found, "--format", known.name, "-o", known.file]
             told.setdefault(f"for {known.title.partition(' (')[0]}", shlex.join(export))
     return told
 

@@ -79,7 +79,18 @@ def test_any_storage_will_do_and_no_run_folder_is_needed(tmp_path, monkeypatch):
     result = report("far", "--storage", url)
     assert (result.exit_code, result.output.strip()) == (0, "report.html")
     assert report("far", "--storage", url, "-o", "other.html").exit_code == 0
-    assert "<h1>far</h1>" in Path("other.html").read_text(encoding="utf-8")
+    page = Path("other.html").read_text(encoding="utf-8")
+    assert "<h1>far</h1>" in page
+    assert escape(f"evolve export far --storage {url} --format") in page
+    assert "runs/" not in page.partition('<section id="export"')[2].partition("</section>")[0]
+
+
+def test_a_password_of_the_storage_stands_in_no_command(tmp_path):
+    study = small("far", "memory:")
+    study.add_trial(drawn(3, 1))
+    page = write(page_of(study, view_into(study), None, "postgresql://me:hunter2@db/studies"))
+    assert escape("evolve export far --storage 'postgresql://me:***@db/studies' --format") in page
+    assert "hunter2" not in page
 
 
 def test_a_study_beside_another_in_its_database_leaves_that_ones_folder_alone(tmp_path, monkeypatch):
