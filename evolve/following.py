@@ -56,11 +56,11 @@ class Follower:
         if self._own is None:
             note_noise(work.study)
             work.records.add_trials([trial.number for trial in ended])
-        front = best_front_of(work.study, work.space) if self._own else work.records.front
+        front = best_front_of(work.study, work.space, trials) if self._own else work.records.front
+        work.shelf.ended([trial.number for trial in ended], trials, front)
         for trial in ended:
             outcome = outcome_of(trial)
             self.standing = with_best(self.standing.after(outcome), front)
-            work.shelf.ended(trial.number, front)
             if self._own in (None, trial.user_attrs.get(WORKER)):
                 change = change_of(trials, work.space, trial.number)
                 work.watcher.finished(replace(outcome, change=change), self.standing)

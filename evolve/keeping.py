@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -37,13 +37,15 @@ class Shelf:
         self._best = best_of(trials, front, self._keep)
         self._clear(trials, (over_of(trials) - self._best).intersection(folders))
 
-    def ended(self, number: int, front: Sequence[BestHyp]) -> None:
-        """Look at the folders of a trial that has just ended, of those that it was a retry of, and of who was best."""
-        trials = trials_of(self._study)
+    def ended(self, numbers: Collection[int], trials: Sequence[FrozenTrial], front: Sequence[BestHyp]) -> None:
+        """Look at the folders of trials that have just ended, of those that they were a retry of, and of who was best.
+
+        `trials` are all of the study.
+        """
         best, before = best_of(trials, front, self._keep), self._best
         self._best = best
-        lost = {trial.number for trial in lost_before(trials, trials[number])}
-        self._clear(trials, ({number} | lost | before) - best)
+        lost = {trial.number for number in numbers for trial in lost_before(trials, trials[number])}
+        self._clear(trials, ({*numbers} | lost | before) - best)
 
     def _clear(self, trials: Sequence[FrozenTrial], numbers: set[int]) -> None:
         for number in numbers:

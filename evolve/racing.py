@@ -153,8 +153,8 @@ class RaceFollower(Follower):
 
     def _follow_to_their_end(self, ended: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> None:
         heats = self._work
-        front = best_front_of(heats.study, heats.space)
+        front = best_front_of(heats.study, heats.space, trials)
+        heats.shelf.ended([trial.number for trial in ended], trials, front)
         for trial in ended:
-            heats.shelf.ended(trial.number, front)
             self.standing = self.standing.after(outcome_of(trial))
             heats.watcher.raced(heat_of(trial), outcome_of(trial), self.standing.finished)
