@@ -144,9 +144,10 @@ class Postgres(Server):
 
     def command(self) -> list[str]:
         settings = (f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.folder}")
+        roomy = ("max_connections=300",)  # a worker has two at times
         quick = ("fsync=off", "logging_collector=off")
         quiet = ("autovacuum=off",)  # its workers come and go while other tests count this process' descendants
-        options = [part for setting in (*settings, *quick, *quiet) for part in ("-c", setting)]
+        options = [part for setting in (*settings, *roomy, *quick, *quiet) for part in ("-c", setting)]
         return [self.program("postgres"), "-D", f"{self.folder}/data", *options]
 
     def is_ready(self) -> bool:
