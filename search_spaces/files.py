@@ -174,10 +174,10 @@ def _parse_space(name: str, text: str, where: str, only: Collection[str] | None 
         root = yaml.compose(text, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
         raise SpaceError(f"{where} is not YAML: {_one_line(error)}") from None
-    if root is not None and not isinstance(root, yaml.MappingNode):
-        raise SpaceError(f"{where} must be a mapping of names to values, got {_described(root)}")
-    if root is None or not root.value:
+    if root is None:
         raise SpaceError(f"{where} is empty; a hyp or space file is a mapping of names to values")
+    if not isinstance(root, yaml.MappingNode):
+        raise SpaceError(f"{where} must be a mapping of names to values, got {_described(root)}")
     try:
         nodes = {key: node for key, node in _entries(root) if only is None or key in only}
         hyps = {key: _entry(key, node) for key, node in nodes.items()}
