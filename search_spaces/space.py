@@ -8,6 +8,7 @@ import re
 import reprlib
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any, Literal, cast
@@ -274,12 +275,12 @@ class Space:
     def __hash__(self) -> int:
         return hash((self.name, self.params, tuple(self.fixed.items()), self.order))
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The names of all params, in file order; those that a gain of 0 pins are among them."""
         return tuple(param.name for param in self.params)
 
-    @property
+    @cached_property
     def evolving(self) -> tuple[Param, ...]:
         """The params that mutation may move: gain above 0 and more than one value."""
         return tuple(param for param in self.params if param.evolves)

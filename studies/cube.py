@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +33,13 @@ class Cube:
         self.cells = np.array([1 / param.levels if param.levels else 0.0 for param in self.params])
         self._powers = np.array([2.0 if _begins_at_zero(param) else 1.0 for param in self.params])
         self.base = np.array([param.to_unit(param.default) for param in self.params])
+        self._units = [_unit_of(param) for param in self.params]
         self._base_hyp = space.defaults()
         self._stepped = [i for i, param in enumerate(self.params) if param.levels is not None]
         self._axis = {name: i for i, name in enumerate(self.names)}
         self._needs = [(i, param.needs) for i, param in enumerate(self.params) if param.needs]
         self._zeros = {param.name: _zero(param) for param in self.params}
+        self._values_of = _getter(self.names)
         self._places: dict[tuple[Value, ...], Floats] = {}
 
     @property
@@ -44,9 +48,12 @@ class Cube:
 
     def place(self, hyp: Hyp) -> Floats:
         """The point of a hyp; what the hyp lacks has the base's place. Not to be written to."""
-        key = tuple(hyp.get(name, self._base_hyp[name]) for name in self.names)
+        try:
+            key = self._values_of(hyp)
+        except KeyError:
+            key = self._values_of({**self._base_hyp, **hyp})
         if (found := self._places.get(key)) is None:
-            units = np.array([param.to_unit(value) for param, value in zip(self.params, key, strict=True)])
+            units = np.array([unit(value) for unit, value in zip(self._units, key, strict=True)])
             found = units ** (1 / self._powers)
             self._places[key] = found
         return found
@@ -121,6 +128,28 @@ class Cube:
 
 def _begins_at_zero(param: Param) -> bool:
     return not (param.choices or param.log or param.levels) and param.low == param.default == 0
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Hyp], tuple[Value, ...]]:
+    """Has the values of these names; KeyError where one is missing."""
+    if len(names) < 2:  # of one, itemgetter makes no tuple
+        return lambda hyp: tuple(hyp[name] for name in names)
+    return itemgetter(*names)
+
+
+def _unit_of(param: Param) -> Callable[[Value], float]:
+    """`param.to_unit`, quicker for floats: a search of many workers places every hyp in each of them."""
+    if param.kind != "float":
+        return param.to_unit
+    (low, high), log = param.bounds, param.log
+    span = math.log(high / low) if log else high - low
+
+    def unit(value: Value) -> float:
+        if type(value) is not float or not low < value < high:
+            return param.to_unit(value)
+        return math.log(value / low) / span if log else (value - low) / span
+
+    return unit
 
 
 @lru_cache(maxsize=8)

@@ -47,6 +47,23 @@ def test_a_strength_that_is_off_at_first_is_measured_by_its_root_and_its_first_s
     assert cube.hyp_at(cube.base + 0.1)["degrees"] == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("space", [DETECTION, KINDS], ids=["detection", "kinds"])
+def test_a_place_is_the_params_own_to_the_last_bit(space: Space) -> None:
+    rng, cube = default_rng(0), Cube(space)
+    from_zero = [p.kind == "float" and not p.log and p.low == p.default == 0 for p in cube.params]
+    for value in (*rng.uniform(-2, 3, 50).tolist(), *rng.uniform(0, 0.1, 50).tolist(), 0.0, 1.0, 0, 1, -7, 10**6):
+        hyp = {p.name: p.choices[0] if p.choices else value for p in cube.params}
+        units = np.array([p.to_unit(hyp[p.name]) for p in cube.params])
+        assert list(cube.place(hyp)) == list(units ** (1 / np.where(from_zero, 2.0, 1.0)))
+
+
+def test_what_a_hyp_lacks_has_the_bases_place() -> None:
+    one = Space("one", (Param("degrees", 5.0, 0.0, 45.0),))
+    assert list(Cube(one).place({})) == list(Cube(one).base)
+    cube = Cube(KINDS)
+    assert list(cube.place({"degrees": 5.0, "unknown": 1})) == list(cube.base)
+
+
 @given(space=spaces(), seed=st.integers(0, 2**32))
 @settings(deadline=None)
 def test_a_snapped_point_is_the_place_of_its_hyp(space: Space, seed: int) -> None:
