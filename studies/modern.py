@@ -73,6 +73,7 @@ SEEN = 250
 FITTED = 150  # of these decide the model's scales
 STRIDE, REFIT = 8, 16  # they are fitted again after 8 trials more, or a sixteenth of all
 WINSOR = 2.0  # how far below the median a value counts in full, in units of (9th decile - median)
+LEAST_SPAN = 1e-300  # of fitness: by less, nothing can be divided
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,8 @@ class Scale:
     @classmethod
     def of(cls, fitness: Floats) -> Scale:
         median, high = np.quantile(fitness, [0.5, 0.9])
-        return cls(float(median), float(high - median) or float(np.ptp(fitness)) or 1.0)
+        spans = (float(high - median), float(np.ptp(fitness)), 1.0)
+        return cls(float(median), next(span for span in spans if span > LEAST_SPAN))
 
     def of_fitness(self, fitness: Floats) -> Floats:
         z = (fitness - self.median) / self.span

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
@@ -286,6 +286,7 @@ def test_where_every_gene_is_dead_there_is_a_child_nevertheless() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=20), st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=9))
+@example(fitness=[0.0, 2.2250738585e-313], asked=[0.0, 1.0])
 def test_a_scale_keeps_the_order_and_draws_failures_near(fitness: list[float], asked: list[float]) -> None:
     scale = Scale.of(np.array(fitness))
     z = scale.of_fitness(np.sort(asked))
