@@ -4,42 +4,55 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 import logging
 import os
 import re
+import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+from optuna.distributions import (
+    BaseDistribution,
+    check_distribution_compatibility,
+    distribution_to_json,
+    json_to_distribution,
+)
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import create_engine, event
-from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy import bindparam, create_engine, event, insert, select
+from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
+    DisconnectionError,
     IntegrityError,
     InterfaceError,
     OperationalError,
     PendingRollbackError,
-    ProgrammingError,
 )
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from studies.patience import Patience
-from studies.reading import READS, read_trials
+from studies.reading import NOTE, PARAM, READS, TRIAL, Settled, read_study_notes, read_trial, read_trials, reading
 
 BUSY_TIMEOUT_S = 60  # how long to wait for another process that writes to the same SQLite file
 CONNECT_TIMEOUT_S = 10  # how long to wait for a database server to answer
 SILENCE_S = 60  # after which a connection that brings nothing is taken for broken
+IDLE_S = 5  # after which a connection is tried before it is used: to ask every time was a third of what went over it
+USED = "used"  # of a connection's record: when it was last used, by the monotonic clock
 CREATION_TRIES = 20
 BEAT_S, BEAT_GRACE_S = 15, 120  # of Optuna's heartbeat: how often, and who is stale
 
@@ -68,6 +81,18 @@ _TRY_AGAIN = (  # codes by which a server asks for another try: it begins, ends,
     *(1040, 1053, 1205, 1213, 3169),  # MySQL: server-error-reference
 )
 _REFUSED = "authentication failed|no password|pg_hba.conf|does not exist|Access denied|Unknown database"
+
+OWN = models.TrialModel.__table__.alias().c
+STATES = select(TRIAL.state).where(TRIAL.trial_id == bindparam("trial_id"))
+KEYS = select(NOTE.key).where(NOTE.trial_id == bindparam("trial_id"))
+DISTRIBUTIONS = (
+    select(PARAM.distribution_json)
+    .join_from(PARAM.trial_id.table, TRIAL.trial_id.table)
+    .where(PARAM.param_name == bindparam("param_name"))
+    .where(TRIAL.study_id == select(OWN.study_id).where(OWN.trial_id == bindparam("trial_id")).scalar_subquery())
+    .limit(1)
+)
+INSERT_PARAMS, INSERT_NOTES = (insert(table.trial_id.table) for table in (PARAM, NOTE))
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -99,19 +124,16 @@ def open_database(url: str, shown: str, *, read_only: bool, patient: bool) -> RD
         patience(lambda: _reach(parsed))
         tables = {"skip_table_creation": read_only}
         address = parsed.render_as_string(hide_password=False)
-        return patience(lambda: _connect(ServerStorage, address, _engine_for(parsed), patience=patience, **tables))
+        kwargs = _engine_for(parsed)
+        return patience(lambda: _created(lambda: _open(ServerStorage, address, kwargs, patience=patience, **tables)))
     if not parsed.database or parsed.database == ":memory:":
-        return _connect(RDBStorage, url, {})
+        return _created(lambda: _open(RDBStorage, url, {}))
     arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
     if read_only and "uri" not in parsed.query:
-        return _connect(FileStorage, _read_only_url(Path(parsed.database)), arguments, skip_table_creation=True)
+        address = _read_only_url(Path(parsed.database))
+        return _created(lambda: _open(FileStorage, address, arguments, skip_table_creation=True))
     Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    storage = _connect(FileStorage, url, arguments)
-    event.listen(storage.engine, "connect", _configure_sqlite)
-    event.listen(storage.engine, "begin", _begin_immediate)
-    storage.engine.dispose()  # the connections so far were made without these
-    with storage.engine.begin():  # and one with them shows whether the file can be written to
-        return storage
+    return _created(lambda: _open_file(url, arguments))
 
 
 def is_away(error: BaseException) -> bool:
@@ -140,13 +162,137 @@ def _patient(method: Callable[Concatenate[Any, P], Result]) -> Callable[Concaten
     return call
 
 
-class FileStorage(RDBStorage):
+class Database(RDBStorage):
+    """Optuna's storage, read as `studies.reading` does, in which one transaction may store much of a trial."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._settled = Settled()
+        super().__init__(*args, **kwargs)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What this thread sets within it of a trial's params and user attributes is stored at its end: all or nothing.
+
+        That holds for the trial that it sets first, and nobody sees any of it before, not even this thread.
+        """
+        before = getattr(_here, "held", None)
+        held = _here.held = _Held(self)
+        try:
+            yield
+        finally:
+            _here.held = before
+        if held.trial_id is not None:
+            self._store(held.trial_id, held.params, held.notes)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if (held := _held_of(self, trial_id)) is None:
+            super().set_trial_user_attr(trial_id, key, value)
+        else:
+            held.notes[key] = json.dumps(value)
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
+    ) -> None:
+        if (held := _held_of(self, trial_id)) is None:
+            super()._set_trial_param(trial_id, param_name, param_value_internal, distribution, previous_distribution)
+            return
+        if (known := previous_distribution or self._distribution_of(param_name, trial_id)) is not None:
+            check_distribution_compatibility(known, distribution)
+        held.params[param_name] = param_value_internal, distribution_to_json(distribution)
+
+    def _distribution_of(self, param_name: str, trial_id: int) -> BaseDistribution | None:
+        """That which the param has in the trial's study; None where no trial has the param."""
+        with reading(self) as connection:
+            asked = {"param_name": param_name, "trial_id": trial_id}
+            found: str | None = connection.execute(DISTRIBUTIONS, asked).scalar()
+        return None if found is None else json_to_distribution(found)
+
+    def _store(self, trial_id: int, params: Mapping[str, tuple[float, str]], notes: Mapping[str, str]) -> None:
+        """As Optuna does it one by one: params that are there already stay as they are, notes are replaced."""
+        rows = [
+            {"trial_id": trial_id, "param_name": name, "param_value": value, "distribution_json": distribution}
+            for name, (value, distribution) in params.items()
+        ]
+        try:
+            with _create_scoped_session(self.scoped_session) as session:
+                self._check_runs(session, trial_id)
+                there = {*session.execute(KEYS, {"trial_id": trial_id}).scalars()}
+                new = [{"trial_id": trial_id, "key": key, "value_json": notes[key]} for key in notes.keys() - there]
+                if rows:
+                    session.execute(INSERT_PARAMS, rows)
+                if new:
+                    session.execute(INSERT_NOTES, new)
+                for key in notes.keys() & there:
+                    self._set_trial_attr_without_commit(
+                        session, models.TrialUserAttributeModel, trial_id, key, json.loads(notes[key])
+                    )
+        except IntegrityError:  # some of it is there by now: it was set elsewhere, or here without hearing of it
+            for row in rows:
+                with _create_scoped_session(self.scoped_session, True) as session:
+                    self._check_runs(session, trial_id)
+                    session.execute(INSERT_PARAMS, row)
+            for key, text in notes.items():
+                super().set_trial_user_attr(trial_id, key, json.loads(text))
+
+    def _check_runs(self, session: Session, trial_id: int) -> None:
+        state = session.execute(STATES, {"trial_id": trial_id}).scalar_one_or_none()
+        if state is None:
+            raise KeyError(models.NOT_FOUND_MSG)
+        self.check_trial_is_updatable(trial_id, state)
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return read_trial(self, trial_id, self._settled)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return read_study_notes(self, study_id)
+
+    def delete_study(self, study_id: int) -> None:
+        super().delete_study(study_id)
+        self._settled.forget()  # SQLite gives the ids of its trials to others
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        return read_trials(self, study_id, states, included_trial_ids, trial_id_greater_than, self._settled)
+
+
+@dataclass
+class _Held:
+    """What a thread is to store of one trial: internal value and distribution of params, and JSON of notes, by name."""
+
+    storage: Database
+    trial_id: int | None = None
+    params: dict[str, tuple[float, str]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+_here = threading.local()
+"""`held`, in a thread that stores much at once."""
+
+
+def _held_of(storage: Database, trial_id: int) -> _Held | None:
+    """What this thread holds back of this trial; None if it stores what it sets."""
+    held: _Held | None = getattr(_here, "held", None)
+    if held is None or held.storage is not storage:
+        return None
+    held.trial_id = trial_id if held.trial_id is None else held.trial_id
+    return held if held.trial_id == trial_id else None
+
+
+class FileStorage(Database):
     """Optuna's storage in an SQLite file."""
 
-    _get_trials = read_trials
 
-
-class ServerStorage(RDBStorage):
+class ServerStorage(Database):
     """Optuna's storage on a database server, which may be away for up to RETRY_S: every call waits for it.
 
     A connection may break after the server has done what it was asked, and before it said so. A call that is made
@@ -163,30 +309,33 @@ class ServerStorage(RDBStorage):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             super().__init__(url, engine_kwargs, heartbeat_interval=BEAT_S, grace_period=BEAT_GRACE_S, **more)
+        event.listen(self.engine, "checkin", _note_use)
+        event.listen(self.engine, "checkout", partial(_check, self.engine.dialect))
         warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with")  # at every study.ask()
         logging.getLogger("optuna.storages._rdb.storage").addFilter(_is_worth_telling)
         logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # or a broken connection is a page of traceback
 
     create_new_study = _patient(RDBStorage.create_new_study)
-    delete_study = _patient(RDBStorage.delete_study)
+    delete_study = _patient(Database.delete_study)
     set_study_user_attr = _patient(RDBStorage.set_study_user_attr)
     set_study_system_attr = _patient(RDBStorage.set_study_system_attr)
     get_study_id_from_name = _patient(RDBStorage.get_study_id_from_name)
     get_study_name_from_id = _patient(RDBStorage.get_study_name_from_id)
     get_study_directions = _patient(RDBStorage.get_study_directions)
-    get_study_user_attrs = _patient(RDBStorage.get_study_user_attrs)
+    get_study_user_attrs = _patient(Database.get_study_user_attrs)
     get_study_system_attrs = _patient(RDBStorage.get_study_system_attrs)
     get_all_studies = _patient(RDBStorage.get_all_studies)
-    _set_trial_param = _patient(RDBStorage._set_trial_param)
+    _set_trial_param = _patient(Database._set_trial_param)
+    _store = _patient(Database._store)
     set_trial_intermediate_value = _patient(RDBStorage.set_trial_intermediate_value)
-    set_trial_user_attr = _patient(RDBStorage.set_trial_user_attr)
+    set_trial_user_attr = _patient(Database.set_trial_user_attr)
     set_trial_system_attr = _patient(RDBStorage.set_trial_system_attr)
     get_trial_id_from_study_id_trial_number = _patient(RDBStorage.get_trial_id_from_study_id_trial_number)
-    get_trial = _patient(RDBStorage.get_trial)
+    get_trial = _patient(Database.get_trial)
     get_trial_param = _patient(RDBStorage.get_trial_param)
     get_trial_user_attrs = _patient(RDBStorage.get_trial_user_attrs)
     get_trial_system_attrs = _patient(RDBStorage.get_trial_system_attrs)
-    _get_trials = _patient(read_trials)
+    _get_trials = _patient(Database._get_trials)
     _get_best_trial_id = _patient(RDBStorage._get_best_trial_id)
     record_heartbeat = _patient(RDBStorage.record_heartbeat)
     _get_stale_trial_ids = _patient(RDBStorage._get_stale_trial_ids)
@@ -240,6 +389,19 @@ class ServerStorage(RDBStorage):
         return super()._get_prepared_new_trial(study_id, template_trial, session)
 
 
+def _note_use(_connection: Any, record: Any) -> None:
+    record.info[USED] = time.monotonic()
+
+
+def _check(dialect: Dialect, connection: Any, record: Any, _proxy: object) -> None:
+    """Ask the server for a sign of life over a connection that has lain idle; a broken one is replaced."""
+    if time.monotonic() - record.info.setdefault(USED, time.monotonic()) > IDLE_S:
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error
+
+
 def _is_worth_telling(record: logging.LogRecord) -> bool:
     """Not that a query failed, with the whole of it: Optuna takes any error for a query that was too long."""
     return not str(record.msg).startswith("Caught an error from sqlalchemy")
@@ -263,24 +425,41 @@ def _engine_for(url: URL) -> dict[str, Any]:
     driver = url.get_driver_name()
     timeouts = _TIMEOUTS.get(_TIMED_AS.get(driver, driver), {})
     asked = {name: value for name, value in timeouts.items() if name not in url.query}
-    return {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 9, "connect_args": asked}
+    return {"pool_pre_ping": False, "pool_size": 1, "max_overflow": 9, "connect_args": asked}  # see _check
 
 
 Storage = TypeVar("Storage", bound=RDBStorage)
 
 
-def _connect(kind: type[Storage], url: str, engine_kwargs: dict[str, Any], **more: Any) -> Storage:
-    """Optuna's storage; tried again while another process creates the same tables, which Optuna does without a lock."""
-    escaped = url.replace("{", "{{").replace("}", "}}")  # Optuna calls url.format()
+def _open(kind: type[Storage], url: str, engine_kwargs: dict[str, Any], **more: Any) -> Storage:
+    return kind(url.replace("{", "{{").replace("}", "}}"), engine_kwargs, **more)  # Optuna calls url.format()
+
+
+def _open_file(url: str, arguments: dict[str, Any]) -> FileStorage:
+    """An SQLite file, to be written to as well."""
+    storage = _open(FileStorage, url, arguments)
+    event.listen(storage.engine, "connect", _configure_sqlite)
+    event.listen(storage.engine, "begin", _begin_immediate)
+    storage.engine.dispose()  # the connections so far were made without these
+    with storage.engine.begin():  # and one with them shows whether the file can be written to
+        return storage
+
+
+def _created(make: Callable[[], Storage]) -> Storage:
+    """What this makes; tried again while another process creates the same tables, which Optuna does without a lock."""
+    began = time.monotonic()
     for _ in range(CREATION_TRIES):
         try:
-            return kind(escaped, engine_kwargs, **more)
+            return make()
         except ImportError as error:
             raise error.__cause__ or error from None
         except RuntimeError as error:  # tables of another version of Optuna
             raise StorageInternalError(str(error)) from None
-        except (IntegrityError, OperationalError, ProgrammingError) as error:
-            if not re.search("already exists|UNIQUE constraint|[Dd]uplicate", str(error.orig)):
+        except (DBAPIError, StorageInternalError) as error:
+            said = str(getattr(error, "orig", None) or getattr(error.__cause__, "orig", ""))
+            # of two that have read an SQLite file and would write, one is refused without having waited
+            refused = "database is locked" in said and time.monotonic() - began < BUSY_TIMEOUT_S
+            if not (refused or re.search("already exists|UNIQUE constraint|[Dd]uplicate", said)):
                 raise
             clash = error
             time.sleep(0.1)

@@ -6,18 +6,19 @@ Optuna makes an object of every row. Ten thousand trials have half a million, an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from optuna import Study
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, select
 
 from studies.lease import BEAT
-from studies.reading import NOTE, PARAM, REPORT, TRIAL, VALUE, Rows, by_trial, here, reading, report_of, value_of
-from studies.trials import BASE, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER, trials_of
+from studies.reading import NOTE, PARAM, REPORT, TRIAL, VALUE, by_trial, here, reading, report_of, value_of
+from studies.trials import BASE, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER, trials_of, without_cache
 
 NOTED = (BASE, BEAT, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER)  # the user attributes that are read
 
@@ -28,7 +29,7 @@ def glance(study: Study) -> list[FrozenTrial]:
     From a database, `params` are those of complete trials alone and as it stores them (those of equal hyps are equal),
     and `intermediate_values` those of running ones. Other storages have all of them at hand.
     """
-    storage = getattr(study._storage, "_backend", study._storage)  # Optuna wraps a database in a cache
+    storage = without_cache(study._storage)
     return _read(storage, study._study_id) if isinstance(storage, RDBStorage) else trials_of(study)
 
 
@@ -63,6 +64,18 @@ def _read(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
         )
         for trial_id, number, state, start, end in found
     ]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of other tables that belong to the trials chosen by `chosen`, by the ids of these."""
+
+    connection: Connection
+    chosen: ColumnElement[bool]
+
+    def __call__(self, of: Any, *columns: Any, where: ColumnElement[bool]) -> Iterable[Any]:
+        query = select(of.trial_id, *columns).join_from(of.trial_id.table, TRIAL.trial_id.table)
+        return self.connection.execute(query.where(self.chosen & where))
 
 
 def _json() -> Callable[[str], Any]:

@@ -10,7 +10,7 @@ from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from studies.study import NOISE
-from studies.trials import KNOWN, hyp_of, trials_of
+from studies.trials import KNOWN, hyp_of, notes_of, trials_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def note_noise(study: Study) -> None:
     """Leave the noise floor on the study, for people and dashboards; whoever computes takes it from the trials."""
     floor = noise_floor(trials_of(study))
     noted = None if floor is None else asdict(floor)
-    if noted is not None and study._storage.get_study_user_attrs(study._study_id).get(NOISE) != noted:
+    if noted is not None and notes_of(study).get(NOISE) != noted:
         study.set_user_attr(NOISE, noted)
 
 

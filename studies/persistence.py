@@ -103,7 +103,7 @@ def best_front_of(study: Study, space: Space, trials: Sequence[FrozenTrial] | No
     """
     trials = trials_of(study) if trials is None else trials
     groups = by_hyp(trials)
-    names = list(goals_of(study))
+    names = list(goals_of(study)) if len(study.directions) > 1 else [""]
     means = [[fmean(values) for values in zip(*(trial.values for trial in group), strict=True)] for group in groups]
     base = next((index for index, group in enumerate(groups) if any(map(is_base, group))), None)
     found = generations(trials)

@@ -8,6 +8,7 @@ import statistics
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,10 +41,12 @@ from studies.trials import (
     OPERATOR,
     PARENTS,
     STEP,
+    at_once,
     generation_of,
     hyp_of,
     is_base,
     is_lost,
+    notes_of,
     trials_of,
     trials_when_asked,
 )
@@ -57,7 +60,8 @@ def suggest(trial: Trial, space: Space) -> dict[str, Value]:
 
     What is returned is what was recorded, to the last digit. A pinned param has its default, whatever the sampler.
     """
-    drawn = {param.name: _suggest(trial, param.name, distribution(param)) for param in space.params}
+    with at_once(trial):
+        drawn = {param.name: _suggest(trial, param.name, distribution(param)) for param in space.params}
     return {name: drawn[name] if name in drawn else space.fixed[name] for name in space.order}
 
 
@@ -252,11 +256,15 @@ class _Genome:
 
     def encoded(self, hyp: Hyp) -> dict[str, Value] | None:
         """The params of a trial as the operators see them; None if it lacks one, or has one of another kind."""
-        values = {param.name: param.default for param in self.space.params if not param.evolves} | dict(hyp)
+        values = {**self._pinned, **hyp}
         try:
             return {name: self._encoded(name, values[name]) for name in self.space.names}
         except (KeyError, ValueError):
             return None
+
+    @cached_property
+    def _pinned(self) -> dict[str, Value]:
+        return {param.name: param.default for param in self.space.params if not param.evolves}
 
     def decoded(self, hyp: Hyp) -> dict[str, Any]:
         return {name: _from_code(self.codes[name], hyp[name]) if self.codes else hyp[name] for name in self.space.names}
@@ -324,7 +332,7 @@ def _fittest_and_latest(scored: list[Scored]) -> list[Scored]:
 def _started_from_base(genome: _Genome, study: Study) -> Space:
     if genome.codes:
         return genome.space
-    base = study._storage.get_study_user_attrs(study._study_id).get(BASE, {})
+    base = notes_of(study).get(BASE, {})
     return genome.space.with_base(genome.space.clip({key: base[key] for key in genome.space.names if key in base}))
 
 

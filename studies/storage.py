@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from studies.database import BUSY_TIMEOUT_S, open_database
 from studies.errors import StudyError
 from studies.journal_file import JournalFile
+from studies.trials import without_cache
 
 _SCHEMES = "sqlite:///PATH, journal:PATH, postgresql://..., mysql://..., redis://... or memory:"
 _PACKAGES = {  # of a module that is missing
@@ -89,7 +90,7 @@ def make_durable(study: Study) -> None:
     Nothing is waited for: while another process reads what is older than the last checkpoint, it is left to the next
     call. Other storages are left to what they do themselves. Raises StudyError where the disk does not take it.
     """
-    storage = getattr(study._storage, "_backend", study._storage)  # Optuna wraps a database in a cache
+    storage = without_cache(study._storage)
     if not isinstance(storage, RDBStorage) or storage.engine.dialect.name != "sqlite":
         return
     with storage_errors(storage.url), closing(storage.engine.raw_connection()) as connection:

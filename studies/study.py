@@ -131,15 +131,16 @@ def goals_of(study: Study) -> dict[str, Direction]:
     return dict(zip(names, (better[direction] for direction in study.directions), strict=True))
 
 
-def ask_within(study: Study, generations: int) -> Trial | None:
+def ask_within(study: Study, generations: int, trials: Sequence[FrozenTrial] | None = None) -> Trial | None:
     """The next trial of a study of so many generations, claimed by this process; None while there is none to be had.
 
     Then all generations are done or under way elsewhere; a trial that gets lost there may still be had later. Any
     number of processes may ask at once, and no generation is had by two trials: trial numbers, which the storage gives
     out one by one, decide. What is queued comes first, in the order of generations, so that a hyp that was lost is the
-    next to be trained. Optuna's own `ask` knows neither an end nor this order.
+    next to be trained. Optuna's own `ask` knows neither an end nor this order. `trials` are those of the study, where
+    the caller has just read them.
     """
-    trial, trials = _ask_queued(study, generations)
+    trial, trials = _ask_queued(study, generations, trials)
     if trial is not None:
         return trial
     if sum(not (is_lost(trial) or is_known(trial) or is_surplus(trial)) for trial in trials) >= generations:
@@ -153,9 +154,11 @@ def ask_within(study: Study, generations: int) -> Trial | None:
     return None
 
 
-def ask_queued(study: Study, generations: int | None = None) -> Trial | None:
+def ask_queued(
+    study: Study, generations: int | None = None, trials: Sequence[FrozenTrial] | None = None
+) -> Trial | None:
     """The next trial of the queue, of so many generations, claimed by this process; None if there is none."""
-    return _ask_queued(study, generations)[0]
+    return _ask_queued(study, generations, trials)[0]
 
 
 def claim(trial: Trial) -> None:
@@ -172,7 +175,12 @@ def abandon(study: Study, trial: Trial | FrozenTrial, reason: str) -> None:
 
 
 def requeue_lost(
-    study: Study, *, exclusive: bool = False, listener: Listener | None = None, retries: int = RETRIES
+    study: Study,
+    trials: Sequence[FrozenTrial] | None = None,
+    *,
+    exclusive: bool = False,
+    listener: Listener | None = None,
+    retries: int = RETRIES,
 ) -> list[int]:
     """Mark the trials of dead workers as lost and queue their hyps again; returns their numbers.
 
@@ -181,29 +189,32 @@ def requeue_lost(
     retry aside.) `exclusive` is explained at `open_study`. A trial of which the `listener` has heard nothing for long
     is lost, unless it is that of a living process of this host; whoever has listened needs no wall clock to know that
     a trial without a worker is lost. A hyp that has been lost more than `retries` times is not queued again: its last
-    trial has failed.
+    trial has failed. `trials` are those of the study, where the caller has just read them.
     """
-    trials = trials_of(study)
+    trials = trials_of(study) if trials is None else trials
     mute = None if listener is None else {trial.number for trial in listener.silent(trials)}
     running = [trial for trial in trials if trial.state == TrialState.RUNNING]
     orphans = [trial for trial in running if _is_orphan(trial, exclusive, mute)]
     retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     forgotten = [trial for trial in trials if is_lost(trial) and trial.number not in retried]
+    forgotten = [trial for trial in forgotten if exclusive or _age_s(trial.datetime_complete) > GRACE_S]
     for trial in forgotten:
-        if exclusive or _age_s(trial.datetime_complete) > GRACE_S:
-            _queue_again(study, trial)
+        _queue_again(study, trial)
     for trial in orphans:
         deaths = 1 + _deaths(trials, trial)
         if deaths <= retries:
             _lose(study, trial, DIED)
         else:
             _fail(study, trial, f"the process that trained it ended, {deaths} times in all")
-    return [trial.number for trial in orphans]
+    return [trial.number for trial in (*forgotten, *orphans)]
 
 
-def _ask_queued(study: Study, most: int | None) -> tuple[Trial | None, list[FrozenTrial]]:
+def _ask_queued(
+    study: Study, most: int | None, trials: Sequence[FrozenTrial] | None
+) -> tuple[Trial | None, Sequence[FrozenTrial]]:
     """The next trial of the queue; if there is none, all trials as they are."""
-    while waiting := _queued(trials := trials_of(study), most):
+    trials = trials_of(study) if trials is None else trials
+    while waiting := _queued(trials, most):
         for trial in waiting:
             if not _take(study, trial):
                 continue  # others were quicker
@@ -211,6 +222,7 @@ def _ask_queued(study: Study, most: int | None) -> tuple[Trial | None, list[Froz
                 study._thread_local.cached_all_trials = None
                 return _claimed(study, trial._trial_id, trial.number, generation_of(study, trial)), trials
             _set_aside(study, trial._trial_id)
+        trials = trials_of(study)
     return None, trials
 
 

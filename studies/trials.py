@@ -6,11 +6,13 @@ lack our attributes, and then each counts, trial 0 is the base, and its number i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from optuna import Study, Trial
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 # user attributes of a trial
@@ -48,9 +50,30 @@ def trials_of(study: Study) -> list[FrozenTrial]:
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
 
 
+def notes_of(study: Study) -> dict[str, Any]:
+    """The user attributes of the study, not copied: only to be read."""
+    found: dict[str, Any] = study._storage.get_study_user_attrs(study._study_id)
+    return found
+
+
 def trials_when_asked(study: Study) -> list[FrozenTrial]:
     """All trials as they were when this thread was given the trial that it asked for last, or as they are now."""
     return study._get_trials(deepcopy=False, use_cache=True)
+
+
+def without_cache(storage: BaseStorage) -> BaseStorage:
+    """Optuna wraps a database in a cache."""
+    found: BaseStorage = getattr(storage, "_backend", storage)
+    return found
+
+
+def at_once(trial: Trial) -> AbstractContextManager[None]:
+    """Within it, what is set of the trial's params and user attributes is held back, and stored in one transaction.
+
+    Only in a database of ours (see `studies.database`): elsewhere each is stored as it is set.
+    """
+    hold: Callable[[], AbstractContextManager[None]] = getattr(without_cache(trial.storage), "at_once", nullcontext)
+    return hold()
 
 
 def hyp_of(trial: FrozenTrial) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -17,7 +18,12 @@ class Worker(TypedDict):
 
 
 def this_worker() -> Worker:
-    pid = os.getpid()
+    return _worker(os.getpid()).copy()
+
+
+@lru_cache(maxsize=1)
+def _worker(pid: int) -> Worker:
+    """The process that asks: after a fork it is another one."""
     return Worker(host=socket.gethostname(), pid=pid, started=_started(pid))
 
 
@@ -39,10 +45,13 @@ def _started(pid: int) -> str | None:
     See proc_pid_stat(5): field 3 is the state, field 22 the start in ticks since boot.
     """
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        fields = (
-            Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        )  # behind the name, which may hold ")"
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # behind the name, which may hold ")"
+        return "ended" if fields[0] in (b"Z", b"X") else f"{_boot()}/{int(fields[19])}"
     except OSError:
         return None
-    return "ended" if fields[0] in (b"Z", b"X") else f"{boot}/{int(fields[19])}"
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -6,6 +6,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy import event
 from test_glance import study_of
 
 from studies import open_storage, reading, trials_of
@@ -68,9 +69,81 @@ def test_a_study_that_is_not_there_is_a_key_error(study):
         read_trials(backend(study), 4711, *ALL)
 
 
+def test_one_trial_and_the_notes_of_a_study_are_read_as_optuna_reads_them(study):
+    storage = backend(study)
+    study.set_user_attr("note", {"list": [1, None, "ä"]})
+    for trial in trials_of(study):
+        theirs = RDBStorage.get_trial(storage, trial._trial_id)
+        assert fields(storage.get_trial(trial._trial_id)) == fields(theirs)
+    assert storage.get_study_user_attrs(study._study_id) == {"note": {"list": [1, None, "ä"]}}
+    assert storage.get_study_user_attrs(study._study_id + 1) == {}
+    for read in (storage.get_trial, storage.get_study_user_attrs):
+        with pytest.raises(KeyError):
+            read(4711)
+
+
+def test_the_params_of_a_trial_that_has_all_of_them_are_read_once(study):
+    mine = optuna.create_study(study_name="mine", storage=study._storage)
+    other = optuna.load_study(study_name="mine", storage=open_storage(backend(study).url))
+    asked = []
+    event.listen(backend(other).engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+
+    def reads_params():
+        asked.clear()
+        found = trials_of(other)
+        count = sum("trial_params.param_name" in query for query in asked)
+        assert list(map(fields, found)) == list(map(fields, trials_of(mine)))
+        return count == 1
+
+    for x in (0.25, 0.5):
+        mine.enqueue_trial({"x": x})
+    whole, more = mine.ask(), mine.ask()
+    assert reads_params()
+    for trial in (whole, more):
+        trial.suggest_float("x", 0, 1)
+    assert reads_params()
+    assert not reads_params()
+    mine.tell(whole, 0.5)
+    assert not reads_params()
+    assert trials_of(other)[0].params == {"x": 0.25}
+    more.suggest_float("y", 0, 1)  # which nobody has queued
+    mine.tell(more, 0.5)
+    assert reads_params()
+    assert set(trials_of(other)[1].params) == {"x", "y"}
+
+
+def test_a_deleted_studys_params_are_not_those_of_the_next(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    for x in (0.25, 0.75):  # the trials of both have the same id
+        study = optuna.create_study(study_name="again", storage=storage)
+        study.enqueue_trial({"x": x})
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        assert [found.params for found in trials_of(study)] == [{"x": x}]
+        optuna.delete_study(study_name="again", storage=storage)
+
+
+def test_who_reads_a_study_that_was_deleted_elsewhere_does_not_read_the_next(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path}/s.db")
+    optuna.create_study(study_name="kept", storage=storage)
+    for name in ("deleted", "next"):
+        study = optuna.create_study(study_name=name, storage=storage)
+        for _ in range(2):
+            study.ask()
+        if name == "deleted":
+            reader = optuna.load_study(study_name=name, storage=open_storage(f"sqlite:///{tmp_path}/s.db"))
+            storage.set_trial_state_values(trials_of(study)[1]._trial_id, TrialState.FAIL)
+            old = [trial._trial_id for trial in trials_of(reader)]
+            optuna.delete_study(study_name=name, storage=storage)
+            optuna.create_study(study_name="between", storage=storage)  # has its id
+    assert [trial._trial_id for trial in trials_of(study)] == old, "it would prove nothing"
+    assert study._study_id != reader._study_id
+    assert read_trials(storage, reader._study_id, None, old, max(old)) == []
+
+
 def test_of_very_many_unfinished_trials_all_are_read(study, monkeypatch):
     ids = check(study, *ALL)
-    monkeypatch.setattr(reading, "MOST_INCLUDED", 2)
+    monkeypatch.setattr(reading, "MOST_AT_ONCE", 2)
     assert check(study, None, ids[:4], ids[5]) == [*ids[:4], *ids[6:]]
 
 

@@ -15,9 +15,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from servers import PASSWORD
 from small_study import exit_code, fork, history, in_process, open_small, run
+from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
-from studies import StudyError, open_storage, patience, storage_errors, trials_of
-from studies.database import ServerStorage
+from studies import StudyError, database, open_storage, patience, storage_errors, trials_of
+from studies.database import Database, ServerStorage, parse
+from studies.trials import at_once
 
 WITH_TABLES = ["postgres", "mariadb"]
 
@@ -27,8 +30,8 @@ def server(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=WITH_TABLES)
-def database(request):
+@pytest.fixture(params=WITH_TABLES, name="database")
+def with_tables(request):
     return request.getfixturevalue(request.param)
 
 
@@ -119,13 +122,17 @@ def test_whichever_answer_gets_lost_every_call_takes_effect_once(server, monkeyp
         for _ in range(2):  # one is popped from the queue, one is created
             trial = study.ask()
             trial.set_user_attr("asked", number)
-            trial.report(trial.suggest_float("x", 0, 1), 1)
+            with at_once(trial):
+                trial.set_user_attr("drawn", number)
+                x = trial.suggest_float("x", 0, 1)
+            trial.report(x, 1)
             study.tell(trial, 0.5)
         assert [trial.number for trial in trials_of(study)] == list(range(2 * number))
         queued, created = trials_of(study)[-2:]
         for trial in (queued, created):
             assert (trial.state, trial.value, list(trial.intermediate_values)) == (TrialState.COMPLETE, 0.5, [1])
-            assert trial.user_attrs["asked"] == number
+            assert trial.user_attrs["asked"] == trial.user_attrs["drawn"] == number
+            assert list(trial.params) == ["x"]
         assert (queued.params, queued.user_attrs["queued"]) == ({"x": 0.25}, number)
         assert "queued" not in created.user_attrs
     assert number > 2, "it would prove nothing"
@@ -135,11 +142,34 @@ def test_whichever_answer_gets_lost_every_call_takes_effect_once(server, monkeyp
 def test_every_call_of_optunas_that_reads_or_writes_a_database_is_made_again():
     def is_patient(name):
         method = getattr(ServerStorage, name)
-        return method is not getattr(RDBStorage, name) or "scoped_session(" not in inspect.getsource(method)
+        if method not in (getattr(RDBStorage, name), getattr(Database, name)):
+            return True
+        return not re.search(r"scoped_session\(|reading\(|read_\w+\(", inspect.getsource(method))
 
     calls = [name for name, _ in inspect.getmembers(RDBStorage, inspect.isfunction) if not name.startswith("__")]
+    calls += [name for name in vars(Database) if not name.startswith("__") and hasattr(RDBStorage, name)]
     assert len(calls) > 30
     assert [name for name in calls if not is_patient(name)] == []
+
+
+def test_a_connection_that_broke_while_it_lay_idle_is_replaced_unnoticed(postgres, monkeypatch):
+    study = optuna.create_study(storage=open_storage(postgres.url))
+    engine = study._storage._backend.engine
+    monkeypatch.setattr(patience.Patience, "__call__", lambda self, call: call())  # nothing is made again
+
+    def break_it():
+        with create_engine(parse(postgres.url)).connect() as other:
+            others = "pid <> pg_backend_pid() AND datname = current_database()"
+            other.exec_driver_sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {others}")
+
+    assert engine.pool.checkedin() == 1
+    break_it()
+    with pytest.raises(DBAPIError):
+        trials_of(study)
+    trials_of(study)
+    break_it()
+    monkeypatch.setattr(database, "IDLE_S", 0)
+    assert trials_of(study) == []
 
 
 # what cannot be waited for

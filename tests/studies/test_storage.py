@@ -8,11 +8,13 @@ import sqlite3
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import InMemoryStorage
 from small_study import exit_code, fork, history, in_process, open_small, run
-from sqlalchemy import text
+from sqlalchemy import event, text
 
-from studies import StudyError, make_durable, open_storage, sqlite_url, storage_errors, trials_of
+from studies import StudyError, make_durable, open_storage, sqlite_url, storage_errors, suggest, trials_of
+from studies.trials import at_once
 
 
 def test_sqlite_is_opened_for_many_readers_and_patient_writers(tmp_path):
@@ -30,6 +32,87 @@ def test_a_path_may_have_any_characters(tmp_path, name):
     open_storage(sqlite_url(tmp_path / name))
     assert (tmp_path / name).exists()
     assert {path.name.removeprefix(name) for path in tmp_path.iterdir()} <= {"", "-wal", "-shm"}
+
+
+def test_the_params_of_a_trial_are_stored_in_one_transaction(tmp_path, space):
+    study = open_small(sqlite_url(tmp_path / "study.db"), space)
+    run(study, space, 2)
+    trial, statements = study.ask(), []
+    engine = study._storage._backend.engine
+    event.listen(engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
+    hyp = suggest(trial, space)
+    assert sum("INSERT INTO trial_params" in statement for statement in statements) == 1
+    stored = open_small(sqlite_url(tmp_path / "study.db"), space, exclusive=False).trials[trial.number]
+    assert stored.params == {param.name: hyp[param.name] for param in space.params}
+    assert suggest(trial, space) == hyp, "what is asked again is as it was"
+
+
+def test_notes_that_are_set_at_once_replace_those_that_are_there(tmp_path, space):
+    study = open_small(sqlite_url(tmp_path / "study.db"), space)
+    run(study, space, 1)
+    trial, other = study.ask(), study.ask()
+    trial.set_user_attr("old", 1)
+    with at_once(trial):
+        trial.set_user_attr("old", 2)
+        trial.set_user_attr("new", {"list": [1, None]})
+        other.set_user_attr("of another", True)
+        stored = trials_of(study)
+        assert (stored[-2].user_attrs["old"], stored[-1].user_attrs["of another"]) == (1, True)
+    assert trials_of(study)[-2].user_attrs.items() >= {"old": 2, "new": {"list": [1, None]}}.items()
+    study.tell(trial, 0.5)
+    with pytest.raises(UpdateFinishedTrialError), at_once(trial):
+        trial.set_user_attr("late", True)
+    assert "late" not in trials_of(study)[-2].user_attrs
+
+
+def test_of_what_another_has_set_meanwhile_params_stay_and_notes_are_replaced(tmp_path, space):
+    url = sqlite_url(tmp_path / "study.db")
+    study = open_small(url, space)
+    run(study, space, 2)
+    trial = study.ask()
+    with at_once(trial):
+        trial.suggest_float("lr0", 1e-5, 0.1, log=True)
+        trial.suggest_float("degrees", 0.0, 45.0)
+        trial.set_user_attr("note", "mine")
+        again = optuna.load_study(study_name="small", storage=open_storage(url))
+        trials_of(again)
+        theirs = optuna.Trial(again, trial._trial_id)
+        theirs.set_user_attr("note", "theirs")
+        there = theirs.suggest_float("degrees", 0.0, 45.0)
+    stored = trials_of(study)[trial.number]
+    assert stored.params == {"lr0": trial.params["lr0"], "degrees": there}
+    assert stored.user_attrs["note"] == "mine"
+
+
+def test_what_a_process_asks_for_first_is_stored_at_once_too(tmp_path, space):
+    url = sqlite_url(tmp_path / "study.db")
+    run(open_small(url, space), space, 1)
+    study, reader = (optuna.load_study(study_name="small", storage=open_storage(url)) for _ in range(2))
+    trial = study.ask()
+    with at_once(trial):
+        trial.suggest_float("lr0", 1e-5, 0.1, log=True)
+        trial.suggest_float("new", 0.0, 1.0)
+        assert trials_of(reader)[trial.number].params == {}
+    assert trials_of(reader)[trial.number].params == trial.params
+    another = optuna.load_study(study_name="small", storage=open_storage(url)).ask()
+    with pytest.raises(ValueError, match="distribution"), at_once(another):
+        another.suggest_categorical("lr0", ["high", "low"])
+    assert trials_of(reader)[another.number].params == {}
+
+
+def test_a_trial_whose_hyp_could_not_be_drawn_has_no_params(tmp_path, space):
+    study = open_small(sqlite_url(tmp_path / "study.db"), space)
+    run(study, space, 2)
+    trial = study.ask()
+
+    def draw_half() -> None:
+        with at_once(trial):
+            trial.suggest_float("lr0", 1e-5, 0.1, log=True)
+            trial.suggest_float("degrees", 45.0, 0.0)
+
+    with pytest.raises(ValueError, match="low"):
+        draw_half()
+    assert trials_of(study)[trial.number].params == {}
 
 
 def test_memory_is_for_this_process_only():

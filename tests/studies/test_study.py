@@ -368,6 +368,7 @@ def test_a_lost_trial_whose_process_died_before_it_queued_the_retry_is_queued_on
     study.tell(trial, state=TrialState.FAIL)
     assert states(open_small(url, space, exclusive=False)) == ["FAIL"]  # its process may be about to queue it
     backdate(url, "datetime_complete", 100)
+    assert requeue_lost(study) == [0]
     for _ in range(2):
         assert states(open_small(url, space, exclusive=False)) == ["FAIL", "WAITING"]
     assert suggest(open_small(url, space).ask(), space) == hyp
