@@ -126,8 +126,8 @@ class Loop:
             time.sleep(PAUSE_S)
         self.follower.look()
 
-    def stop(self) -> Stop | None:
-        standing = self.follower.look()
+    def stop(self, trials: Sequence[FrozenTrial]) -> Stop | None:
+        standing = self.follower.look(trials)
         if self.budget.patience is not None:
             standing = replace(standing, stale=stale_of(self.work.study))
         race_s = expected_race_s(self.work.study, self.work.config) if self.budget.seconds is not None else 0.0

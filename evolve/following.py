@@ -27,9 +27,12 @@ class Follower:
         self._ended = {trial.number for trial in trials_of(work.study) if trial.state.is_finished()}
         self._epochs: dict[int, int] = {}  # of trials that run elsewhere: how many have been told
 
-    def look(self, *, at_running: bool = False) -> Standing:
-        """Follow all trials that have ended, and those `at_running` where nobody else tells of them."""
-        trials = trials_of(self._work.study)
+    def look(self, trials: Sequence[FrozenTrial] | None = None, *, at_running: bool = False) -> Standing:
+        """Follow all trials that have ended, and those `at_running` where nobody else tells of them.
+
+        `trials` are all of the study, where they have just been read.
+        """
+        trials = trials_of(self._work.study) if trials is None else trials
         news = [trial for trial in trials if trial.number not in self._ended]
         ended = [trial for trial in news if trial.state.is_finished()]
         for trial in news:  # first, as that is quick and the other may take its time

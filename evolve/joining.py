@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from evolve.budget import Stop
 from evolve.config import EvolveConfig, check_weights, complete, parse_config
@@ -18,7 +20,7 @@ from evolve.paths import RunPaths
 from evolve.standing import NoResult
 from evolve.watcher import Opened, Watcher
 from evolve.work import Work, ended, open_work
-from evolve.worker import run_trials, until_over
+from evolve.worker import among_many, run_trials, until_over
 from studies import StudyError, open_storage, storage_errors
 from studies.study import CONFIG, IDENTITY
 
@@ -43,12 +45,21 @@ def join_study(storage: str, study: str, watcher: Watcher, *, wait_s: float = 0.
         )
         for warning in work.prepared.warnings:
             watcher.warned(warning)
-        reason = "ended by an error"
+        reason, over = "ended by an error", until_over(work)
+
+        def look_whether_over(trials: Sequence[FrozenTrial]) -> Stop | None:
+            with work.objective.interrupts.held():
+                follower.look(trials)
+            return over(trials)
+
         try:
-            stop = run_trials(work, until_over(work), told=follower.look)
+            with among_many():
+                stop = run_trials(work, look_whether_over, told=lambda: None)
             reason = stop.reason
         except KeyboardInterrupt:
             reason = "interrupted; others may go on"
+            with suppress(StudyError), storage_errors():
+                follower.look()
             raise
         finally:
             watcher.ended(replace(ended(work, follower.standing, reason), hyp_file=paths.best_hyp))

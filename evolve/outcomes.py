@@ -24,6 +24,7 @@ from studies.trials import (
     PARENTS,
     SEED,
     SOURCE,
+    at_once,
     counts,
     generations,
     hyp_of,
@@ -46,9 +47,10 @@ def tell(study: Study, trial: Trial, outcome: Outcome, seed: int) -> None:
     """Store how a trial ended. A failed one has no value, so that nothing can take it for a fitness."""
     measured = {METRICS: dict(outcome.metrics), COSTS: dict(outcome.costs), FINAL: dict(outcome.final)}
     attributes = {SEED: seed, EPOCHS: outcome.epochs, **measured, FAILURE: outcome.failure}
-    for name, value in attributes.items():
-        if value or name in (SEED, EPOCHS):
-            trial.set_user_attr(name, value)
+    with at_once(trial):
+        for name, value in attributes.items():
+            if value or name in (SEED, EPOCHS):
+                trial.set_user_attr(name, value)
     if outcome.state == "complete":
         study.tell(trial, list(outcome.goals.values()) or outcome.fitness)
     else:

@@ -22,9 +22,9 @@ from evolve.slots import Slot
 from evolve.standing import NoResult
 from evolve.watcher import Silence
 from evolve.work import Work, open_work
-from evolve.worker import end_training, run_trials, until_over
+from evolve.worker import Stopping, among_many, end_training, run_trials, until_over
 from search_spaces import SpaceError
-from studies import StudyError, sqlite_url
+from studies import StudyError, sqlite_url, trials_of
 from studies.calls import Call, call
 from studies.lease import Listener, Pulse
 from studies.study import requeue_lost
@@ -57,16 +57,14 @@ class Orders:
     folder: str
 
 
-def run_pool(
-    work: Work, cluster: Cluster, stop: Callable[[], Stop | None], follower: Follower, task: Task = search
-) -> Stop:
+def run_pool(work: Work, cluster: Cluster, stop: Stopping, follower: Follower, task: Task = search) -> Stop:
     """Have workers train until `stop` gives a reason, and follow them. Without slots there is only to follow.
 
     Whoever dies may take its pool along, as joblib has it: the trials that were running are queued again, and a new
     pool goes on. Workers on other machines hear by a pulse that this process is there. Raises NoResult where pool after
     pool breaks and no trial ends.
     """
-    if (reason := stop()) is not None:
+    if (reason := stop(trials_of(work.study))) is not None:
         return reason
     work.trainer.close()  # it has prepared; the workers have theirs
     interrupts, listener, run = work.objective.interrupts, Listener(), uuid.uuid4().hex
@@ -76,9 +74,9 @@ def run_pool(
     try:
         with pulse, interrupts.patient():
             pool.start()
-            while (reason := stop()) is None:
-                follower.look(at_running=True)
-                requeue_lost(work.study, listener=listener, retries=work.config.retries)
+            while (reason := stop(trials := trials_of(work.study))) is None:
+                follower.look(trials, at_running=True)
+                requeue_lost(work.study, trials, listener=listener, retries=work.config.retries)
                 if interrupts.leaving:
                     call(work.study, Call("epoch", "interrupted", run))
                     while slots and not pool.join(LOOK_S):
@@ -170,7 +168,8 @@ def serve(orders: Orders) -> str:
     config = replace(orders.config, device=slot.device, threads=slot.threads, **alone)
     paths = RunPaths(Path(config.runs) / config.study)
     paths.root.mkdir(parents=True, exist_ok=True)  # on another machine, perhaps
-    with open_work(config, paths, Silence(), joining=True) as work, die_with(orders, work):
+    sparing = among_many() if owns_process(orders) else nullcontext()
+    with open_work(config, paths, Silence(), joining=True) as work, die_with(orders, work), sparing:
         try:
             return orders.task(work, orders.run).reason
         except KeyboardInterrupt:

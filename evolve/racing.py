@@ -112,8 +112,8 @@ def run_race(work: Work, rounds: Rounds, epochs: int, cluster: Cluster | None = 
     heats, hyps = heats_of(work, opened, epochs), hyps_of(study, space, race)
     follower = RaceFollower(heats, Standing(complete=done))
 
-    def stop() -> Stop | None:
-        standing = follower.look()
+    def stop(trials: Sequence[FrozenTrial]) -> Stop | None:
+        standing = follower.look(trials)
         if standing.failures_in_a_row >= work.config.max_failures:
             told = f"{standing.failures_in_a_row} trainings of the race in a row failed"
             raise NoResult(f"{told}, the last one with: {standing.last_failure}")
@@ -144,8 +144,8 @@ def heats_of(work: Work, opened: Study, epochs: int) -> Work:
     return replace(work, study=opened, objective=objective, shelf=Shelf(opened, paths, work.config.keep))
 
 
-def next_heat(heats: Work) -> Trial | None:
-    return ask_queued(heats.study)
+def next_heat(heats: Work, _: Sequence[FrozenTrial]) -> Trial | None:
+    return ask_queued(heats.study)  # read anew: heats have just been queued
 
 
 class RaceFollower(Follower):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 
 from optuna import Trial
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import threadpool_limits
 
 from evolve.budget import Budget, Stop
 from evolve.outcomes import stale_of, tell
@@ -31,7 +33,7 @@ from studies import (
 from studies.calls import heard
 from studies.lease import Listener, Pulse
 from studies.study import ask_within, requeue_lost
-from studies.trials import FAILURE, SEED, WORKER, counts
+from studies.trials import FAILURE, SEED, WORKER, counts, notes_of
 from studies.worker import this_worker
 
 logger = logging.getLogger(__name__)
@@ -39,17 +41,24 @@ logger = logging.getLogger(__name__)
 PAUSE_S = 0.5  # between two looks whether there is something to do
 
 
-def next_generation(work: Work) -> Trial | None:
-    return ask_within(work.study, work.config.generations)
+Ask = Callable[[Work, Sequence[FrozenTrial]], Trial | None]
+"""Has the next trial; it is given all trials, just read."""
+
+Stopping = Callable[[Sequence[FrozenTrial]], Stop | None]
+"""Says whether to stop, of all trials, just read."""
+
+
+def next_generation(work: Work, trials: Sequence[FrozenTrial]) -> Trial | None:
+    return ask_within(work.study, work.config.generations, trials)
 
 
 def run_trials(
     work: Work,
-    stop: Callable[[], Stop | None],
+    stop: Stopping,
     *,
     told: Callable[[], object],
     run: str = "",
-    ask: Callable[[Work], Trial | None] = next_generation,
+    ask: Ask = next_generation,
 ) -> Stop:
     """Ask, train and tell until `stop` gives a reason. A trial that has a seed is trained with that.
 
@@ -59,29 +68,50 @@ def run_trials(
     """
     listener, of_run = Listener(), Listener()
     with Pulse(work.study, also=lambda: heed(work, run, of_run)) as pulse:
-        while (reason := stop()) is None:
-            if not run_trial(work, pulse, listener, told, ask):
+        while (reason := stop(trials := trials_of(work.study))) is None:
+            if not run_trial(work, pulse, listener, trials, told, ask):
                 work.objective.interrupts.check()
                 time.sleep(PAUSE_S)
                 told()
     return reason
 
 
+@contextmanager
+def among_many() -> Iterator[None]:
+    """Within it, a process of our own takes little for asking, as it may be one of many workers of its machine.
+
+    numpy's small sums are done on one core, not on all at once; and no garbage is looked for in what is loaded by now,
+    which took an eighth of a worker's time.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        gc.unfreeze()
+
+
 def run_trial(
     work: Work,
     pulse: Pulse,
     listener: Listener,
+    trials: Sequence[FrozenTrial],
     told: Callable[[], object],
-    ask: Callable[[Work], Trial | None] = next_generation,
+    ask: Ask = next_generation,
 ) -> bool:
-    """Ask, train, tell; False where there is nothing to be had. Whatever interrupts that, the hyp is queued again."""
+    """Ask, train, tell; False where there is nothing to be had. Whatever interrupts that, the hyp is queued again.
+
+    `trials` are all of the study, just read.
+    """
     trial: Trial | None = None
     study, objective, interrupts = work.study, work.objective, work.objective.interrupts
     try:
         with interrupts.patient():
             with interrupts.held():
-                requeue_lost(study, listener=listener, retries=work.config.retries)
-                trial = ask(work)
+                if requeue_lost(study, trials, listener=listener, retries=work.config.retries):
+                    trials = trials_of(study)
+                trial = ask(work, trials)
                 if trial is None:
                     return False
                 pulse.of(trial._trial_id)
@@ -108,17 +138,17 @@ def run_trial(
     return True
 
 
-def until_over(work: Work, run: str = "") -> Callable[[], Stop | None]:
+def until_over(work: Work, run: str = "") -> Stopping:
     """When a worker has nothing more to do: as far as it can tell by itself, or because it was called to leave."""
     config, study, called = work.config, work.study, until_called(work, run)
     budget = Budget(config.generations, config.max_failures, None, config.patience, config.target)
 
-    def stop() -> Stop | None:
-        if (said := called()) is not None:
+    def stop(trials: Sequence[FrozenTrial]) -> Stop | None:
+        if (said := called(trials)) is not None:
             return said
         best = next(iter(best_front_of(study, work.space)), None) if config.target is not None else None
         stale = stale_of(study) if config.patience is not None else 0
-        in_a_row, why = failures_here(trials := trials_of(study))
+        in_a_row, why = failures_here(trials)
         standing = Standing(
             complete=sum(map(counts, trials)), best=best, stale=stale, failures_in_a_row=in_a_row, last_failure=why
         )
@@ -135,11 +165,11 @@ def failures_here(trials: Sequence[FrozenTrial]) -> tuple[int, str]:
     return len(failed), failed[0].user_attrs.get(FAILURE, "") if failed else ""
 
 
-def until_called(work: Work, run: str = "") -> Callable[[], Stop | None]:
+def until_called(work: Work, run: str = "") -> Stopping:
     """When a worker is called to leave."""
 
-    def stop() -> Stop | None:
-        said = heard(work.study.user_attrs, run)
+    def stop(_: Sequence[FrozenTrial]) -> Stop | None:
+        said = heard(notes_of(work.study), run)
         return None if said is None else Stop(said.reason, said.reached)
 
     return stop
@@ -148,7 +178,7 @@ def until_called(work: Work, run: str = "") -> Callable[[], Stop | None]:
 def heed(work: Work, run: str, listener: Listener) -> None:
     """Do what is called to the workers of this run, and leave if whoever runs it is gone; called every second."""
     with suppress(Exception):  # the database is away: whoever trains meets that, too
-        noted = work.study.user_attrs
+        noted = notes_of(work.study)
         said, gone = heard(noted, run), bool(run) and listener.misses(run, noted)
         if gone or (said is not None and said.how != "trial"):
             work.objective.interrupts.leave()

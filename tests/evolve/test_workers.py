@@ -1,5 +1,6 @@
 """Several workers on one study: as many generations as were asked for, whoever dies, and nobody stays behind."""
 
+import gc
 import os
 import signal
 from collections import Counter
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from small_world import World, children_of, interrupt, is_running, wait_for
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from evolve.cli import INTERRUPTED
+from evolve.worker import among_many
 from search_spaces import load_hyp
 from studies.trials import counts, generations
 
@@ -183,3 +186,11 @@ def test_a_worker_whose_trials_all_fail_leaves_with_the_reason_of_the_last(fault
     _, errors = worker.communicate(timeout=240)
     assert worker.returncode == 1
     assert "3 trials in a row failed, the last one with: the toy is out of order" in errors
+
+
+def test_one_among_many_takes_one_core_and_gives_the_others_back():
+    cores = lambda: {pool["num_threads"] for pool in threadpool_info()}  # noqa: E731
+    with threadpool_limits(2):
+        with among_many():
+            assert (cores(), gc.get_freeze_count() > 0) == ({1}, True)
+        assert (cores(), gc.get_freeze_count()) == ({2}, 0)
