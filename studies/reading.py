@@ -1,18 +1,18 @@
 """Trials read from a database, without the objects that SQLAlchemy makes of every row.
 
 Every worker reads all trials that run, several times a trial: what many workers read grows with the square of their
-number. So queries are made once, rows are asked for by the ids of their trials, and the params of a running trial are
-not read again once all of them are there.
+number. So a reading is two queries or three, which are made once, and the params of a running trial are not read again
+once all of them are there.
 """
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -20,11 +20,26 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ARRAY, Connection, Integer, Select, any_, bindparam, func, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Integer,
+    Select,
+    String,
+    any_,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 
 from studies.trials import DRAWN
 
-MOST_AT_ONCE = 500  # trials named one by one: a database takes so many variables in a query, and no more
+MOST_AT_ONCE = 150  # trials named one by one: six times in a query, and some databases take no more than 999 variables
 READS = "reads"  # execution option of a connection by which nothing is written
 
 # the columns of Optuna's tables
@@ -39,49 +54,65 @@ STUDY_NOTE = models.StudyUserAttributeModel.__table__.c
 
 value_of = models.TrialValueModel.stored_repr_to_value
 report_of = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a table holds of some trials: rows that begin with a trial's id."""
-
-    columns: tuple[Any, ...]
-    order: Any = None
-    group: Any = None
-
-    @cached_property
-    def by_list(self) -> Select[Any]:
-        return self._where(self.columns[0].in_(bindparam("ids", expanding=True)))
-
-    @cached_property
-    def by_array(self) -> Select[Any]:
-        """The same text however many the ids are, which PostgreSQL and its driver plan once; others have no arrays."""
-        return self._where(self.columns[0] == any_(bindparam("ids", type_=ARRAY(Integer))))
-
-    def _where(self, chosen: Any) -> Select[Any]:
-        return select(*self.columns).where(chosen).group_by(self.group).order_by(self.order)
-
-    def rows(self, connection: Connection, ids: Sequence[int]) -> list[Any]:
-        """The rows of the trials `ids`, by no more than MOST_AT_ONCE of them in a query."""
-        query = self.by_array if connection.dialect.name == "postgresql" else self.by_list
-        parts = (ids[at : at + MOST_AT_ONCE] for at in range(0, len(ids), MOST_AT_ONCE))
-        return [row for part in parts for row in connection.execute(query, {"ids": part}).all()]
-
+VALUE_TYPES = models.TrialValueModel.TrialValueType.__members__
+REPORT_TYPES = models.TrialIntermediateValueModel.TrialIntermediateValueType.__members__
 
 ABOUT_TRIAL = (
     *(TRIAL.trial_id, TRIAL.study_id, TRIAL.number, TRIAL.state),
     *(TRIAL.datetime_start, TRIAL.datetime_complete),
 )
-TRIALS = Query(ABOUT_TRIAL)
 NEWER = select(*ABOUT_TRIAL).where(TRIAL.study_id == bindparam("study_id"), TRIAL.trial_id > bindparam("newer"))
-VALUES = Query((VALUE.trial_id, VALUE.objective, VALUE.value, VALUE.value_type))
-PARAMS = Query((PARAM.trial_id, PARAM.param_name, PARAM.param_value, PARAM.distribution_json), order=PARAM.param_id)
-PARAM_COUNTS = Query((PARAM.trial_id, func.count()), group=PARAM.trial_id)
-NOTES = Query((NOTE.trial_id, NOTE.key, NOTE.value_json))
-INNERS = Query((INNER.trial_id, INNER.key, INNER.value_json))
-REPORTS = Query((REPORT.trial_id, REPORT.step, REPORT.intermediate_value, REPORT.intermediate_value_type))
 STUDIES = select(STUDY.study_id).where(STUDY.study_id == bindparam("study_id"))
 STUDY_NOTES = select(STUDY_NOTE.key, STUDY_NOTE.value_json).where(STUDY_NOTE.study_id == bindparam("study_id"))
+
+Among = Callable[[ColumnElement[int], str], ColumnElement[bool]]
+"""The condition that a column is one of the ids that a query is given under a name."""
+
+
+def _in_list(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
+    return column.in_(bindparam(name, expanding=True))
+
+
+def _in_array(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
+    """The same text however many the ids are, which PostgreSQL and its driver plan once; others have no arrays."""
+    return column == any_(bindparam(name, type_=ARRAY(Integer)))
+
+
+def _trials(among: Among) -> Select[Any]:
+    return select(*ABOUT_TRIAL).where(among(TRIAL.trial_id, "ids"))
+
+
+def _rest(among: Among) -> CompoundSelect[Any]:
+    """All that belongs to trials, in rows of one shape: which table, the trial's id, an int, a key, a float, a text.
+
+    The params are those of the trials "whole", and counted are those of "counted".
+    """
+
+    def rows(table: int, of: Any, at: Any, key: Any, number: Any, text: Any, ids: str = "ids") -> Select[Any]:
+        return select(literal_column(str(table)), of.trial_id, at, key, number, text).where(among(of.trial_id, ids))
+
+    none: Any = literal_column("0")
+    nothing: Any = literal_column("0.0")
+    no_text: Any = literal_column("''")
+    value_type, report_type = cast(VALUE.value_type, String), cast(REPORT.intermediate_value_type, String)
+    return union_all(  # the first has a column of each type: the others take these on
+        rows(0, PARAM, PARAM.param_id, PARAM.param_name, PARAM.param_value, PARAM.distribution_json, "whole"),
+        rows(1, PARAM, func.count(), no_text, nothing, no_text, "counted").group_by(PARAM.trial_id),
+        rows(2, VALUE, VALUE.objective, no_text, VALUE.value, value_type),
+        rows(3, NOTE, none, NOTE.key, nothing, NOTE.value_json),
+        rows(4, INNER, none, INNER.key, nothing, INNER.value_json),
+        rows(5, REPORT, REPORT.step, no_text, REPORT.intermediate_value, report_type),
+    )
+
+
+BY_LIST = _trials(_in_list), _rest(_in_list)
+BY_ARRAY = _trials(_in_array), _rest(_in_array)
+
+
+def _queries(connection: Connection) -> tuple[Select[Any], CompoundSelect[Any]]:
+    """Of trials by their ids, and of what belongs to them."""
+    return BY_ARRAY if connection.dialect.name == "postgresql" else BY_LIST
+
 
 Params = Mapping[str, tuple[Any, BaseDistribution]]
 
@@ -96,20 +127,15 @@ class Settled:
     def __init__(self) -> None:
         self._params: dict[int, Params] = {}
 
-    def read(self, connection: Connection, found: Sequence[Any]) -> dict[int, Params]:
-        """Of these rows of TRIALS, those whose params need not be read."""
-        noted = {row.trial_id: self._params.get(row.trial_id) for row in found}
-        known = {trial_id: params for trial_id, params in noted.items() if params is not None}
-        ended = [row.trial_id for row in found if row.trial_id in known and row.state != TrialState.RUNNING]
-        counts = dict(map(tuple, PARAM_COUNTS.rows(connection, ended)))
-        for trial_id in ended:
-            self._params.pop(trial_id, None)
-            if counts.get(trial_id) != len(known[trial_id]):
-                del known[trial_id]
-        return known
+    def of(self, trial_ids: Iterable[int]) -> dict[int, Params]:
+        """What is known of these trials' params."""
+        noted = {trial_id: self._params.get(trial_id) for trial_id in trial_ids}
+        return {trial_id: params for trial_id, params in noted.items() if params is not None}
 
     def note(self, trial_id: int, state: TrialState, params: Params, inner: Mapping[str, Any]) -> None:
-        if state == TrialState.RUNNING and params and params.keys() >= inner.get(DRAWN, {None: None}).keys():
+        if state != TrialState.RUNNING:
+            self._params.pop(trial_id, None)
+        elif params and params.keys() >= inner.get(DRAWN, {None: None}).keys():
             self._params[trial_id] = params
 
     def forget(self) -> None:
@@ -131,7 +157,7 @@ def read_trials(
     older = [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]
     with reading(storage) as connection:
         newer = connection.execute(NEWER, {"study_id": study_id, "newer": trial_id_greater_than}).all()
-        own = (row for row in TRIALS.rows(connection, older) if row.study_id == study_id)  # SQLite gives ids again
+        own = (row for row in _find(connection, older) if row.study_id == study_id)  # SQLite gives ids again
         found = sorted((*own, *newer), key=itemgetter(0))
         if not found and connection.execute(STUDIES, {"study_id": study_id}).first() is None:
             raise KeyError(models.NOT_FOUND_MSG)
@@ -142,7 +168,7 @@ def read_trials(
 def read_trial(storage: RDBStorage, trial_id: int, settled: Settled | None = None) -> FrozenTrial:
     """What RDBStorage.get_trial of Optuna 5 returns. Raises KeyError where there is no such trial."""
     with reading(storage) as connection:
-        found = TRIALS.rows(connection, [trial_id])
+        found = _find(connection, [trial_id])
         if not found:
             raise KeyError(models.NOT_FOUND_MSG)
         return _read(connection, found, settled or Settled())[0]
@@ -178,34 +204,82 @@ def here(utc: datetime | None) -> datetime | None:
     return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
 
 
+def _find(connection: Connection, trial_ids: Sequence[int]) -> list[Any]:
+    """What the table of trials holds of these: rows of ABOUT_TRIAL."""
+    query = _queries(connection)[0]
+    return [row for ids in _portions(trial_ids) for row in connection.execute(query, {"ids": ids}).all()]
+
+
+def _portions(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    return (ids[at : at + MOST_AT_ONCE] for at in range(0, len(ids), MOST_AT_ONCE))
+
+
+@dataclass
+class _Rest:
+    """What belongs to trials: of each trial's id, what the tables hold by step, key or objective."""
+
+    params: defaultdict[int, list[tuple[int, str, float, str]]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[int, int] = field(default_factory=dict)  # of params
+    values: defaultdict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    notes: defaultdict[int, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    inner: defaultdict[int, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    reports: defaultdict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+
+    def read(self, connection: Connection, ids: Sequence[int], whole: Container[int], counted: Container[int]) -> None:
+        """Of these trials, with the params of those in `whole`, and the number of those of the ones in `counted`."""
+        query = _queries(connection)[1]
+        for some in _portions(ids):
+            asked = {
+                name: [i for i in some if i in chosen] for name, chosen in (("whole", whole), ("counted", counted))
+            }
+            for table, trial_id, at, key, number, text in connection.execute(query, {"ids": some, **asked}).all():
+                if table == 0:
+                    self.params[trial_id].append((at, key, number, text))
+                elif table == 1:
+                    self.counts[trial_id] = at
+                elif table == 2:
+                    self.values[trial_id][at] = value_of(number, VALUE_TYPES[text])
+                elif table == 3:
+                    self.notes[trial_id][key] = _json_of(text)
+                elif table == 4:
+                    self.inner[trial_id][key] = _json_of(text)
+                else:
+                    self.reports[trial_id][at] = report_of(number, REPORT_TYPES[text])
+
+    def params_of(self, trial_id: int) -> Params:
+        """In the order in which they were set."""
+        return {
+            name: _param_of(stored, distribution) for _, name, stored, distribution in sorted(self.params[trial_id])
+        }
+
+
 def _read(connection: Connection, found: Sequence[Any], settled: Settled) -> list[FrozenTrial]:
-    """The trials of these rows of TRIALS, with all that belongs to them."""
+    """The trials of these rows of ABOUT_TRIAL, with all that belongs to them."""
     ids = [row.trial_id for row in found]
-    known = settled.read(connection, found)
-    unknown = [trial_id for trial_id in ids if trial_id not in known]
-    finished = [row.trial_id for row in found if row.state.is_finished()]
-    values = by_trial(VALUES.rows(connection, finished), value_of)
-    read = by_trial(PARAMS.rows(connection, unknown), _param_of)
-    noted = by_trial(NOTES.rows(connection, ids), _json_of)
-    inner = by_trial(INNERS.rows(connection, ids), _json_of)
-    reports = by_trial(REPORTS.rows(connection, ids), report_of)
+    known = settled.of(ids)
+    ended = {row.trial_id for row in found if row.trial_id in known and row.state != TrialState.RUNNING}
+    rest = _Rest()
+    rest.read(connection, ids, {*ids} - known.keys(), ended)
+    if more := {trial_id for trial_id in ended if rest.counts.get(trial_id) != len(known[trial_id])}:
+        rest.read(connection, [*more], more, ())
     trials = []
     for trial_id, _, number, state, start, end in found:
-        params = known.get(trial_id, read[trial_id])
-        settled.note(trial_id, state, params, inner[trial_id])
+        params = rest.params_of(trial_id) if trial_id in more or trial_id not in known else known[trial_id]
+        settled.note(trial_id, state, params, rest.inner[trial_id])
+        values = sorted(rest.values[trial_id].items()) if state.is_finished() else []
         trials.append(
             FrozenTrial(
                 number=number,
                 state=state,
                 value=None,
-                values=[value for _, value in sorted(values[trial_id].items())] if trial_id in values else None,
+                values=[value for _, value in values] or None,
                 datetime_start=here(start),
                 datetime_complete=here(end),
                 params={name: value for name, (value, _) in params.items()},
                 distributions={name: of for name, (_, of) in params.items()},
-                user_attrs=noted[trial_id],
-                system_attrs=inner[trial_id],
-                intermediate_values=reports[trial_id],
+                user_attrs=rest.notes[trial_id],
+                system_attrs=rest.inner[trial_id],
+                intermediate_values=rest.reports[trial_id],
                 trial_id=trial_id,
             )
         )

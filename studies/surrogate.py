@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 JITTER = 1e-8
 STEPS = 30
 RATE = 0.15  # of Adam, in log units
+LEAF = 48  # rows of a matrix that is too small to be halved
 
 # Log-normal priors: medians, and standard deviations of the logarithms. The median scale grows with the diagonal of the
 # cube: with more columns points lie further apart.
@@ -53,7 +54,7 @@ class Surrogate:
         scaled = points * kernel.inverse_scales
         covariance, _ = _matern(_squared(scaled, scaled))
         covariance[np.diag_indices(len(points))] += kernel.noise + JITTER
-        whitener = np.linalg.inv(np.linalg.cholesky(covariance))
+        whitener = inverted(np.linalg.cholesky(covariance))
         ones, white = whitener.sum(axis=1), whitener @ values
         mean = float(ones @ white / (ones @ ones))
         rest = white - mean * ones
@@ -65,6 +66,22 @@ class Surrogate:
         between, _ = _matern(_squared(points * self.kernel.inverse_scales, self.points))
         spread = 1 - np.square(between @ self.whitener.T).sum(axis=1)
         return self.mean + between @ self.weights, np.sqrt(np.maximum(spread, 1e-9) * self.variance)
+
+
+def inverted(lower: Floats) -> Floats:
+    """The inverse of a lower triangular matrix [n, n], by halves: a quarter of the work of numpy's, which knows no zeros.
+
+    Raises LinAlgError where there is none.
+    """
+    n = len(lower)
+    if n <= LEAF:
+        return np.linalg.inv(lower)
+    half = n // 2
+    found = np.zeros_like(lower)
+    found[:half, :half] = first = inverted(lower[:half, :half])
+    found[half:, half:] = second = inverted(lower[half:, half:])
+    found[half:, :half] = -second @ (lower[half:, :half] @ first)
+    return found
 
 
 def fit_kernel(points: Floats, values: Floats) -> Kernel:
@@ -110,7 +127,7 @@ def _posterior(points: Floats, values: Floats, at: Floats) -> tuple[float, Float
     noise = float(np.exp(at[-1]))
     covariance[np.diag_indices(n)] += noise + JITTER
     factor = np.linalg.cholesky(covariance)
-    whitener = np.linalg.inv(factor)
+    whitener = inverted(factor)
     inverse = whitener.T @ whitener
     sums = inverse.sum(axis=1)
     rest = values - (sums @ values) / sums.sum()

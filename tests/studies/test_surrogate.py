@@ -11,7 +11,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import Matern
 
 from studies import surrogate
-from studies.surrogate import JITTER, Kernel, Surrogate, fit_kernel
+from studies.surrogate import JITTER, Kernel, Surrogate, fit_kernel, inverted
 
 Floats = NDArray[np.float64]
 KERNEL = Kernel(np.array([2.0, 0.7, 0.1]), noise=0.05)
@@ -173,3 +173,14 @@ def test_whatever_the_values_are_predictions_are_finite(values: Floats) -> None:
         mean, sd = Surrogate.of(told, values, fit_kernel(told, values)).predict(points)
         assert np.isfinite(mean).all()
         assert (sd > 0).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 48, 49, 97, 250])
+def test_the_inverse_by_halves_is_the_inverse(n: int) -> None:
+    lower = np.tril(default_rng(n).standard_normal((n, n)) / n) + np.eye(n)
+    found = inverted(lower)
+    assert np.abs(found @ lower - np.eye(n)).max() < 1e-12
+    assert not np.triu(found, 1).any()
+    lower[-1, -1] = 0
+    with pytest.raises(LinAlgError):
+        inverted(lower)
