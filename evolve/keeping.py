@@ -69,9 +69,11 @@ def over_of(trials: Sequence[FrozenTrial]) -> set[int]:
 
 def superfluous(paths: RunPaths, trial: FrozenTrial) -> Iterator[Path]:
     """What lies in the folder of a trial beside its metrics, and the log of one that has failed."""
+    if not (found := entries_of(paths.trial(trial.number))):  # it was trained elsewhere, as most are
+        return
     failed = trial.state == TrialState.FAIL and not is_lost(trial)
     kept = {paths.metrics(trial.number), *([paths.train_log(trial.number)] if failed else [])}
-    return (path for path in entries_of(paths.trial(trial.number)) if path not in kept)
+    yield from (path for path in found if path not in kept)
 
 
 def numbered(paths: RunPaths) -> set[int]:

@@ -31,7 +31,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import bindparam, create_engine, event, insert, select
+from sqlalchemy import Insert, bindparam, create_engine, event, insert, select
 from sqlalchemy.engine import URL, Connection, Dialect, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -41,12 +41,25 @@ from sqlalchemy.exc import (
     InterfaceError,
     OperationalError,
     PendingRollbackError,
+    SQLAlchemyError,
 )
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from studies.patience import Patience
-from studies.reading import NOTE, PARAM, READS, TRIAL, Settled, read_study_notes, read_trial, read_trials, reading
+from studies.reading import (
+    INNER,
+    NOTE,
+    PARAM,
+    READS,
+    REPORT,
+    TRIAL,
+    Settled,
+    read_study_notes,
+    read_trial,
+    read_trials,
+    reading,
+)
 
 BUSY_TIMEOUT_S = 60  # how long to wait for another process that writes to the same SQLite file
 CONNECT_TIMEOUT_S = 10  # how long to wait for a database server to answer
@@ -93,6 +106,18 @@ DISTRIBUTIONS = (
     .limit(1)
 )
 INSERT_PARAMS, INSERT_NOTES = (insert(table.trial_id.table) for table in (PARAM, NOTE))
+
+
+def _insert_if_running(*columns: Any) -> Insert:
+    """A row of these columns for a trial that has not ended; none for another."""
+    asked = [bindparam(column.name, type_=column.type) for column in columns]
+    begun = TRIAL.state.in_([TrialState.RUNNING, TrialState.WAITING])
+    trial = select(TRIAL.trial_id, *asked).where(TRIAL.trial_id == bindparam("of"), begun)
+    return insert(columns[0].table).from_select(["trial_id", *(column.name for column in columns)], trial)
+
+
+INSERT_REPORT = _insert_if_running(REPORT.step, REPORT.intermediate_value, REPORT.intermediate_value_type)
+INSERT_INNER = _insert_if_running(INNER.key, INNER.value_json)
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -189,6 +214,36 @@ class Database(RDBStorage):
             super().set_trial_user_attr(trial_id, key, value)
         else:
             held.notes[key] = json.dumps(value)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        if not self._insert(INSERT_INNER, {"of": trial_id, "key": key, "value_json": json.dumps(value)}):
+            super().set_trial_system_attr(trial_id, key, value)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(intermediate_value)
+        row = {"of": trial_id, "step": step, "intermediate_value": stored, "intermediate_value_type": kind}
+        if not self._insert(INSERT_REPORT, row):
+            super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    def _insert(self, statement: Insert, row: Mapping[str, Any]) -> bool:
+        """Have one statement do what Optuna does in three; False where its row is there, or its trial has ended."""
+        try:
+            with self._transaction() as connection:
+                return connection.execute(statement, row).rowcount == 1
+        except IntegrityError:
+            return False
+        except SQLAlchemyError as error:
+            raise StorageInternalError("the database did not store it") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """Of one statement: PostgreSQL needs no other two to begin and end it."""
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as connection:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        else:
+            with self.engine.begin() as connection:
+                yield connection
 
     def _set_trial_param(
         self,
@@ -327,9 +382,9 @@ class ServerStorage(Database):
     get_all_studies = _patient(RDBStorage.get_all_studies)
     _set_trial_param = _patient(Database._set_trial_param)
     _store = _patient(Database._store)
-    set_trial_intermediate_value = _patient(RDBStorage.set_trial_intermediate_value)
+    set_trial_intermediate_value = _patient(Database.set_trial_intermediate_value)
     set_trial_user_attr = _patient(Database.set_trial_user_attr)
-    set_trial_system_attr = _patient(RDBStorage.set_trial_system_attr)
+    set_trial_system_attr = _patient(Database.set_trial_system_attr)
     get_trial_id_from_study_id_trial_number = _patient(RDBStorage.get_trial_id_from_study_id_trial_number)
     get_trial = _patient(Database.get_trial)
     get_trial_param = _patient(RDBStorage.get_trial_param)

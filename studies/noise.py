@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from operator import itemgetter
+from statistics import fmean
+from typing import Any
 
 from optuna import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -35,10 +39,19 @@ def by_hyp(trials: Iterable[FrozenTrial], *, known: bool = False) -> list[list[F
 
     `known`: those whose result was taken over from an earlier study, too.
     """
-    groups: dict[frozenset[tuple[str, object]], list[FrozenTrial]] = {}
+    groups: dict[Hashable, list[FrozenTrial]] = {}
     for trial in filter(has_fitness if known else is_measured, trials):
-        groups.setdefault(frozenset(hyp_of(trial).items()), []).append(trial)
+        hyp = hyp_of(trial)
+        names, values_in = _in_order(tuple(hyp))
+        groups.setdefault((names, values_in(hyp)), []).append(trial)
     return list(groups.values())
+
+
+@lru_cache(maxsize=16)
+def _in_order(names: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]:
+    """These names in one order, whatever theirs, and what has the values in that order: a study's hyps share it."""
+    ordered = tuple(sorted(names))
+    return ordered, itemgetter(*ordered) if ordered else lambda _: ()
 
 
 def is_measured(trial: FrozenTrial) -> bool:
@@ -55,6 +68,12 @@ def value_of(trial: FrozenTrial) -> float:
     """The fitness of a trial that measured one; of several goals, what it reached in the first."""
     assert trial.values is not None
     return float(trial.values[0])
+
+
+def mean_values(group: Sequence[FrozenTrial]) -> list[float]:
+    """What trials that measured something reached in each goal, on average."""
+    values = [trial.values for trial in group if trial.values is not None]
+    return values[0] if len(values) == 1 else [fmean(reached) for reached in zip(*values, strict=True)]
 
 
 def note_noise(study: Study) -> None:

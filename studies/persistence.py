@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Hyp, Space, SpaceError, Value, dump_hyp, load_hyp
 from studies.front import front_of
-from studies.noise import by_hyp
+from studies.noise import by_hyp, mean_values
 from studies.study import goals_of
 from studies.trials import (
     COSTS,
@@ -104,7 +104,7 @@ def best_front_of(study: Study, space: Space, trials: Sequence[FrozenTrial] | No
     trials = trials_of(study) if trials is None else trials
     groups = by_hyp(trials)
     names = list(goals_of(study)) if len(study.directions) > 1 else [""]
-    means = [[fmean(values) for values in zip(*(trial.values for trial in group), strict=True)] for group in groups]
+    means = [mean_values(group) for group in groups]
     base = next((index for index, group in enumerate(groups) if any(map(is_base, group))), None)
     found = generations(trials)
 

@@ -25,9 +25,11 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
+    Dialect,
     Integer,
     Select,
     String,
+    TypeDecorator,
     any_,
     bindparam,
     cast,
@@ -65,6 +67,17 @@ NEWER = select(*ABOUT_TRIAL).where(TRIAL.study_id == bindparam("study_id"), TRIA
 STUDIES = select(STUDY.study_id).where(STUDY.study_id == bindparam("study_id"))
 STUDY_NOTES = select(STUDY_NOTE.key, STUDY_NOTE.value_json).where(STUDY_NOTE.study_id == bindparam("study_id"))
 
+
+class Ids(TypeDecorator[Sequence[int]]):
+    """Ids as the text that PostgreSQL reads as an array of them: its driver would look at each."""
+
+    impl = ARRAY(Integer)
+    cache_ok = True
+
+    def bind_processor(self, dialect: Dialect) -> Callable[[Sequence[int] | None], str]:
+        return lambda ids: f"{{{','.join(map(str, ids or ()))}}}"
+
+
 Among = Callable[[ColumnElement[int], str], ColumnElement[bool]]
 """The condition that a column is one of the ids that a query is given under a name."""
 
@@ -75,7 +88,7 @@ def _in_list(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
 
 def _in_array(column: ColumnElement[int], name: str) -> ColumnElement[bool]:
     """The same text however many the ids are, which PostgreSQL and its driver plan once; others have no arrays."""
-    return column == any_(bindparam(name, type_=ARRAY(Integer)))
+    return column == any_(bindparam(name, type_=Ids()))
 
 
 def _trials(among: Among) -> Select[Any]:

@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import fmean
 from typing import Literal
 
 from optuna import Study
@@ -19,7 +18,7 @@ from studies.decision import say_verdict
 from studies.front import front_of
 from studies.glance import glance
 from studies.lease import BEAT, SILENCE_S
-from studies.noise import by_hyp, noise_floor
+from studies.noise import by_hyp, mean_values, noise_floor
 from studies.persistence import Score
 from studies.race import cost, due_heats
 from studies.racing import race_of, races_of, runs_of
@@ -257,7 +256,7 @@ def failures_of(trials: Iterable[FrozenTrial]) -> tuple[Failure, ...]:
 def best_among(study: Study, trials: Sequence[FrozenTrial], race: Study | None) -> Best | None:
     """The best hyp of these trials of the study, as `studies.best_of` has it; None while none has completed."""
     groups, names = by_hyp(trials), list(goals_of(study))
-    means = [[fmean(values) for values in zip(*(trial.values for trial in group), strict=True)] for group in groups]
+    means = [mean_values(group) for group in groups]
     front = front_of(means, study.directions)
     if not front:
         return None

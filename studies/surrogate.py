@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.linalg import LinAlgError
@@ -54,7 +55,8 @@ class Surrogate:
         scaled = points * kernel.inverse_scales
         covariance, _ = _matern(_squared(scaled, scaled))
         covariance[np.diag_indices(len(points))] += kernel.noise + JITTER
-        whitener = inverted(np.linalg.cholesky(covariance))
+        factor = np.linalg.cholesky(covariance)
+        whitener = inverted(factor)
         ones, white = whitener.sum(axis=1), whitener @ values
         mean = float(ones @ white / (ones @ ones))
         rest = white - mean * ones
@@ -68,8 +70,8 @@ class Surrogate:
         return self.mean + between @ self.weights, np.sqrt(np.maximum(spread, 1e-9) * self.variance)
 
 
-def inverted(lower: Floats) -> Floats:
-    """The inverse of a lower triangular matrix [n, n], by halves: a quarter of the work of numpy's, which knows no zeros.
+def inverted(lower: NDArray[Any]) -> NDArray[Any]:
+    """The inverse of a lower triangular matrix [n, n], by halves: a third of the work of numpy's, which knows no zeros.
 
     Raises LinAlgError where there is none.
     """

@@ -4,6 +4,7 @@ import threading
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from test_glance import study_of
@@ -79,6 +80,27 @@ def test_one_trial_and_the_notes_of_a_study_are_read_as_optuna_reads_them(study)
     for read in (storage.get_trial, storage.get_study_user_attrs):
         with pytest.raises(KeyError):
             read(4711)
+
+
+def test_what_is_set_of_a_running_trial_is_set_as_by_optuna(study):
+    """Reports and system attributes: again, of infinite and no numbers, and of a trial that has ended or is none."""
+    storage, trial = backend(study), study.ask()
+    running, ended = trial._trial_id, trials_of(study)[0]._trial_id
+    theirs = study.ask()._trial_id
+    for method, sets in (
+        ("set_trial_intermediate_value", ((1, 0.5), (2, float("inf")), (3, float("nan")), (1, -0.25))),
+        ("set_trial_system_attr", (("a", {"x": [1, None]}), ("b", "ä"), ("a", 2))),
+    ):
+        for key, value in sets:
+            getattr(storage, method)(running, key, value)
+            getattr(RDBStorage, method)(storage, theirs, key, value)
+        for trial_id, error in ((ended, UpdateFinishedTrialError), (4711, KeyError)):
+            with pytest.raises(error):
+                getattr(storage, method)(trial_id, *sets[0])
+    mine, other = storage.get_trial(running), storage.get_trial(theirs)
+    assert repr(mine.intermediate_values) == repr(other.intermediate_values)
+    for found in (mine, other):
+        assert {key: found.system_attrs[key] for key in ("a", "b")} == {"a": 2, "b": "ä"}
 
 
 def test_the_params_of_a_trial_that_has_all_of_them_are_read_once(study, monkeypatch):
