@@ -113,7 +113,8 @@ def _insert_if_running(*columns: Any) -> Insert:
     asked = [bindparam(column.name, type_=column.type) for column in columns]
     begun = TRIAL.state.in_([TrialState.RUNNING, TrialState.WAITING])
     trial = select(TRIAL.trial_id, *asked).where(TRIAL.trial_id == bindparam("of"), begun)
-    return insert(columns[0].table).from_select(["trial_id", *(column.name for column in columns)], trial)
+    row = insert(columns[0].table).from_select(["trial_id", *(column.name for column in columns)], trial)
+    return row.execution_options(preserve_rowcount=True)  # which tells whether there was such a trial
 
 
 INSERT_REPORT = _insert_if_running(REPORT.step, REPORT.intermediate_value, REPORT.intermediate_value_type)

@@ -7,6 +7,7 @@ import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy import event
 from test_glance import study_of
 
 from studies import open_storage, reading, trials_of
@@ -86,11 +87,16 @@ def test_what_is_set_of_a_running_trial_is_set_as_by_optuna(study):
     """Reports and system attributes: again, of infinite and no numbers, and of a trial that has ended or is none."""
     storage, trial = backend(study), study.ask()
     running, ended = trial._trial_id, trials_of(study)[0]._trial_id
+    asked = []
+    event.listen(storage.engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
     theirs = study.ask()._trial_id
     for method, sets in (
         ("set_trial_intermediate_value", ((1, 0.5), (2, float("inf")), (3, float("nan")), (1, -0.25))),
         ("set_trial_system_attr", (("a", {"x": [1, None]}), ("b", "ä"), ("a", 2))),
     ):
+        asked.clear()
+        getattr(storage, method)(running, *sets[0])
+        assert [query[:6] for query in asked if not query.startswith("BEGIN")] == ["INSERT"]
         for key, value in sets:
             getattr(storage, method)(running, key, value)
             getattr(RDBStorage, method)(storage, theirs, key, value)
