@@ -109,7 +109,7 @@ INSERT_PARAMS, INSERT_NOTES = (insert(table.trial_id.table) for table in (PARAM,
 
 
 def _insert_if_running(*columns: Any) -> Insert:
-    """A row of these columns for a trial that has not ended; none for another."""
+    """A row of these columns for the trial `of` (each column gives its name to what it takes); none if it has ended."""
     asked = [bindparam(column.name, type_=column.type) for column in columns]
     begun = TRIAL.state.in_([TrialState.RUNNING, TrialState.WAITING])
     trial = select(TRIAL.trial_id, *asked).where(TRIAL.trial_id == bindparam("of"), begun)
@@ -227,7 +227,7 @@ class Database(RDBStorage):
             super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
     def _insert(self, statement: Insert, row: Mapping[str, Any]) -> bool:
-        """Have one statement do what Optuna does in three; False where its row is there, or its trial has ended."""
+        """Have one statement do what Optuna does in three; False where that is there, or no trial that can have it."""
         try:
             with self._transaction() as connection:
                 return connection.execute(statement, row).rowcount == 1

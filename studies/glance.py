@@ -6,6 +6,7 @@ Optuna makes an object of every row. Ten thousand trials have half a million, an
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,18 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import ColumnElement, Connection, select
 
 from studies.lease import BEAT
-from studies.reading import NOTE, PARAM, REPORT, TRIAL, VALUE, by_trial, here, reading, report_of, value_of
+from studies.reading import (
+    ABOUT_TRIAL,
+    NOTE,
+    PARAM,
+    REPORT,
+    TRIAL,
+    VALUE,
+    frozen,
+    reading,
+    report_of,
+    value_of,
+)
 from studies.trials import BASE, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER, trials_of, without_cache
 
 NOTED = (BASE, BEAT, EPOCHS, FAILURE, KNOWN, LOST, RETRY_OF, SURPLUS, WORKER)  # the user attributes that are read
@@ -38,32 +50,32 @@ def _read(storage: RDBStorage, study_id: int) -> list[FrozenTrial]:
     complete, running = (TRIAL.state == state for state in (TrialState.COMPLETE, TrialState.RUNNING))
     with reading(storage) as connection:
         rows = Rows(connection, own)
-        times = TRIAL.datetime_start, TRIAL.datetime_complete
-        found = connection.execute(
-            select(TRIAL.trial_id, TRIAL.number, TRIAL.state, *times).where(own).order_by(TRIAL.number)
-        ).all()
+        found = connection.execute(select(*ABOUT_TRIAL).where(own).order_by(TRIAL.number)).all()
         noted = by_trial(rows(NOTE, NOTE.key, NOTE.value_json, where=NOTE.key.in_(NOTED)), _json())
         values = by_trial(rows(VALUE, VALUE.objective, VALUE.value, VALUE.value_type, where=complete), value_of)
         params = by_trial(rows(PARAM, PARAM.param_name, PARAM.param_value, where=complete), lambda value: value)
         reported = REPORT.step, REPORT.intermediate_value, REPORT.intermediate_value_type
         reports = by_trial(rows(REPORT, *reported, where=running), report_of)
     return [
-        FrozenTrial(
-            number=number,
-            state=state,
-            value=None,
-            values=[value for _, value in sorted(values[trial_id].items())] if trial_id in values else None,
-            datetime_start=here(start),
-            datetime_complete=here(end),
-            params=params.get(trial_id, {}),
+        frozen(
+            row,
+            values=values[row.trial_id],
+            params=params[row.trial_id],
             distributions={},
-            user_attrs=noted.get(trial_id, {}),
-            system_attrs={},
-            intermediate_values=reports.get(trial_id, {}),
-            trial_id=trial_id,
+            notes=noted[row.trial_id],
+            inner={},
+            reports=reports[row.trial_id],
         )
-        for trial_id, number, state, start, end in found
+        for row in found
     ]
+
+
+def by_trial(rows: Iterable[Any], value_of: Callable[..., Any]) -> defaultdict[int, dict[Any, Any]]:
+    """Of rows of a trial's id, a key and what is stored for it: a mapping for each trial."""
+    found: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
+    for trial_id, key, *stored in rows:
+        found[trial_id][key] = value_of(*stored)
+    return found
 
 
 @dataclass(frozen=True)

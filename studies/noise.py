@@ -73,7 +73,7 @@ def value_of(trial: FrozenTrial) -> float:
 def mean_values(group: Sequence[FrozenTrial]) -> list[float]:
     """What trials that measured something reached in each goal, on average."""
     values = [trial.values for trial in group if trial.values is not None]
-    return values[0] if len(values) == 1 else [fmean(reached) for reached in zip(*values, strict=True)]
+    return [*values[0]] if len(values) == 1 else [fmean(reached) for reached in zip(*values, strict=True)]
 
 
 def note_noise(study: Study) -> None:

@@ -1,8 +1,8 @@
 """Trials read from a database, without the objects that SQLAlchemy makes of every row.
 
 Every worker reads all trials that run, several times a trial: what many workers read grows with the square of their
-number. So a reading is two queries or three, which are made once, and the params of a running trial are not read again
-once all of them are there.
+number. So a reading of some hundred trials is three queries, which are made once, and the params of a running trial are
+not read again once all of them are there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -41,7 +41,6 @@ from sqlalchemy import (
 
 from studies.trials import DRAWN
 
-MOST_AT_ONCE = 150  # trials named one by one: six times in a query, and some databases take no more than 999 variables
 READS = "reads"  # execution option of a connection by which nothing is written
 
 # the columns of Optuna's tables
@@ -102,28 +101,39 @@ def _rest(among: Among) -> CompoundSelect[Any]:
     """
 
     def rows(table: int, of: Any, at: Any, key: Any, number: Any, text: Any, ids: str = "ids") -> Select[Any]:
-        return select(literal_column(str(table)), of.trial_id, at, key, number, text).where(among(of.trial_id, ids))
+        # cast, since MySQL joins no texts of columns that are sorted in different ways
+        texts = cast(key, String), cast(text, String)
+        which: Any = literal_column(str(table))
+        return select(which, of.trial_id, at, texts[0], number, texts[1]).where(among(of.trial_id, ids))
 
     none: Any = literal_column("0")
     nothing: Any = literal_column("0.0")
     no_text: Any = literal_column("''")
-    value_type, report_type = cast(VALUE.value_type, String), cast(REPORT.intermediate_value_type, String)
     return union_all(  # the first has a column of each type: the others take these on
         rows(0, PARAM, PARAM.param_id, PARAM.param_name, PARAM.param_value, PARAM.distribution_json, "whole"),
         rows(1, PARAM, func.count(), no_text, nothing, no_text, "counted").group_by(PARAM.trial_id),
-        rows(2, VALUE, VALUE.objective, no_text, VALUE.value, value_type),
+        rows(2, VALUE, VALUE.objective, no_text, VALUE.value, VALUE.value_type),
         rows(3, NOTE, none, NOTE.key, nothing, NOTE.value_json),
         rows(4, INNER, none, INNER.key, nothing, INNER.value_json),
-        rows(5, REPORT, REPORT.step, no_text, REPORT.intermediate_value, report_type),
+        rows(5, REPORT, REPORT.step, no_text, REPORT.intermediate_value, REPORT.intermediate_value_type),
     )
 
 
-BY_LIST = _trials(_in_list), _rest(_in_list)
-BY_ARRAY = _trials(_in_array), _rest(_in_array)
+@dataclass(frozen=True)
+class Queries:
+    """Of trials by their ids, of what belongs to them, and how many ids at most are named in one."""
+
+    trials: Select[Any]
+    rest: CompoundSelect[Any]
+    most: int
 
 
-def _queries(connection: Connection) -> tuple[Select[Any], CompoundSelect[Any]]:
-    """Of trials by their ids, and of what belongs to them."""
+# Some databases take no more than 999 variables, and an id is one in up to five places.
+BY_LIST = Queries(_trials(_in_list), _rest(_in_list), 150)
+BY_ARRAY = Queries(_trials(_in_array), _rest(_in_array), 500)
+
+
+def _queries(connection: Connection) -> Queries:
     return BY_ARRAY if connection.dialect.name == "postgresql" else BY_LIST
 
 
@@ -204,12 +214,31 @@ def reading(storage: RDBStorage) -> Connection:
     return connection.execution_options(**{READS: True})
 
 
-def by_trial(rows: Iterable[Any], value_of: Callable[..., Any]) -> defaultdict[int, dict[Any, Any]]:
-    """Of rows of a trial's id, a key and what is stored for it: a mapping for each trial."""
-    found: defaultdict[int, dict[Any, Any]] = defaultdict(dict)
-    for trial_id, key, *stored in rows:
-        found[trial_id][key] = value_of(*stored)
-    return found
+def frozen(
+    row: Any,
+    *,
+    values: Mapping[int, float],
+    params: dict[str, Any],
+    distributions: dict[str, BaseDistribution],
+    notes: dict[str, Any],
+    inner: dict[str, Any],
+    reports: dict[int, float],
+) -> FrozenTrial:
+    """The trial of a row of ABOUT_TRIAL; `values` are by objective, `reports` by step."""
+    return FrozenTrial(
+        number=row.number,
+        state=row.state,
+        value=None,
+        values=[value for _, value in sorted(values.items())] or None,
+        datetime_start=here(row.datetime_start),
+        datetime_complete=here(row.datetime_complete),
+        params=params,
+        distributions=distributions,
+        user_attrs=notes,
+        system_attrs=inner,
+        intermediate_values=reports,
+        trial_id=row.trial_id,
+    )
 
 
 def here(utc: datetime | None) -> datetime | None:
@@ -219,45 +248,42 @@ def here(utc: datetime | None) -> datetime | None:
 
 def _find(connection: Connection, trial_ids: Sequence[int]) -> list[Any]:
     """What the table of trials holds of these: rows of ABOUT_TRIAL."""
-    query = _queries(connection)[0]
-    return [row for ids in _portions(trial_ids) for row in connection.execute(query, {"ids": ids}).all()]
+    queries = _queries(connection)
+    portions = _portions(trial_ids, queries.most)
+    return [row for ids in portions for row in connection.execute(queries.trials, {"ids": ids}).all()]
 
 
-def _portions(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (ids[at : at + MOST_AT_ONCE] for at in range(0, len(ids), MOST_AT_ONCE))
+def _portions(sequence: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    return (sequence[at : at + most] for at in range(0, len(sequence), most))
 
 
-@dataclass
 class _Rest:
-    """What belongs to trials: of each trial's id, what the tables hold by step, key or objective."""
+    """What belongs to trials, by their ids: reports by step, notes by key, and so on."""
 
-    params: defaultdict[int, list[tuple[int, str, float, str]]] = field(default_factory=lambda: defaultdict(list))
-    counts: dict[int, int] = field(default_factory=dict)  # of params
-    values: defaultdict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
-    notes: defaultdict[int, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
-    inner: defaultdict[int, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
-    reports: defaultdict[int, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    def __init__(self) -> None:
+        self.params: defaultdict[int, list[tuple[int, str, float, str]]] = defaultdict(list)  # as they are stored
+        self.counts: dict[int, int] = {}  # of params
+        self.values: defaultdict[int, dict[int, float]] = defaultdict(dict)
+        self.notes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        self.inner: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+        self.reports: defaultdict[int, dict[int, float]] = defaultdict(dict)
 
-    def read(self, connection: Connection, ids: Sequence[int], whole: Container[int], counted: Container[int]) -> None:
+    def read(self, connection: Connection, ids: Iterable[int], whole: Iterable[int], counted: Iterable[int]) -> None:
         """Of these trials, with the params of those in `whole`, and the number of those of the ones in `counted`."""
-        query = _queries(connection)[1]
-        for some in _portions(ids):
-            asked = {
-                name: [i for i in some if i in chosen] for name, chosen in (("whole", whole), ("counted", counted))
-            }
-            for table, trial_id, at, key, number, text in connection.execute(query, {"ids": some, **asked}).all():
-                if table == 0:
-                    self.params[trial_id].append((at, key, number, text))
-                elif table == 1:
-                    self.counts[trial_id] = at
-                elif table == 2:
-                    self.values[trial_id][at] = value_of(number, VALUE_TYPES[text])
-                elif table == 3:
-                    self.notes[trial_id][key] = _json_of(text)
-                elif table == 4:
-                    self.inner[trial_id][key] = _json_of(text)
-                else:
-                    self.reports[trial_id][at] = report_of(number, REPORT_TYPES[text])
+        asked = {"ids": [*ids], "whole": [*whole], "counted": [*counted]}
+        for table, trial_id, at, key, number, text in connection.execute(_queries(connection).rest, asked).all():
+            if table == 0:
+                self.params[trial_id].append((at, key, number, text))
+            elif table == 1:
+                self.counts[trial_id] = at
+            elif table == 2:
+                self.values[trial_id][at] = value_of(number, VALUE_TYPES[text])
+            elif table == 3:
+                self.notes[trial_id][key] = _json_of(text)
+            elif table == 4:
+                self.inner[trial_id][key] = _json_of(text)
+            else:
+                self.reports[trial_id][at] = report_of(number, REPORT_TYPES[text])
 
     def params_of(self, trial_id: int) -> Params:
         """In the order in which they were set."""
@@ -268,32 +294,32 @@ class _Rest:
 
 def _read(connection: Connection, found: Sequence[Any], settled: Settled) -> list[FrozenTrial]:
     """The trials of these rows of ABOUT_TRIAL, with all that belongs to them."""
+    portions = _portions(found, _queries(connection).most)
+    return [trial for rows in portions for trial in _read_portion(connection, rows, settled)]
+
+
+def _read_portion(connection: Connection, found: Sequence[Any], settled: Settled) -> list[FrozenTrial]:
     ids = [row.trial_id for row in found]
     known = settled.of(ids)
-    ended = {row.trial_id for row in found if row.trial_id in known and row.state != TrialState.RUNNING}
+    ended = [row.trial_id for row in found if row.trial_id in known and row.state != TrialState.RUNNING]
     rest = _Rest()
-    rest.read(connection, ids, {*ids} - known.keys(), ended)
+    rest.read(connection, ids, [trial_id for trial_id in ids if trial_id not in known], ended)
     if more := {trial_id for trial_id in ended if rest.counts.get(trial_id) != len(known[trial_id])}:
-        rest.read(connection, [*more], more, ())
+        rest.read(connection, more, more, ())
     trials = []
-    for trial_id, _, number, state, start, end in found:
-        params = rest.params_of(trial_id) if trial_id in more or trial_id not in known else known[trial_id]
-        settled.note(trial_id, state, params, rest.inner[trial_id])
-        values = sorted(rest.values[trial_id].items()) if state.is_finished() else []
+    for row in found:
+        reread = row.trial_id in more or row.trial_id not in known
+        params = rest.params_of(row.trial_id) if reread else known[row.trial_id]
+        settled.note(row.trial_id, row.state, params, rest.inner[row.trial_id])
         trials.append(
-            FrozenTrial(
-                number=number,
-                state=state,
-                value=None,
-                values=[value for _, value in values] or None,
-                datetime_start=here(start),
-                datetime_complete=here(end),
+            frozen(
+                row,
+                values=rest.values[row.trial_id] if row.state.is_finished() else {},
                 params={name: value for name, (value, _) in params.items()},
                 distributions={name: of for name, (_, of) in params.items()},
-                user_attrs=rest.notes[trial_id],
-                system_attrs=rest.inner[trial_id],
-                intermediate_values=rest.reports[trial_id],
-                trial_id=trial_id,
+                notes=rest.notes[row.trial_id],
+                inner=rest.inner[row.trial_id],
+                reports=rest.reports[row.trial_id],
             )
         )
     return trials

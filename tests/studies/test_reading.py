@@ -1,13 +1,14 @@
 """Trials are read from a database as Optuna reads them, and reading holds up nobody who writes."""
 
 import threading
+from dataclasses import replace
 
 import optuna
 import pytest
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from test_glance import study_of
 
 from studies import open_storage, reading, trials_of
@@ -55,6 +56,18 @@ def test_what_is_read_is_what_optuna_reads(study):
     assert check(study, None, (ids[1], ids[3], ids[9]), ids[5]) == [ids[1], ids[3], *ids[6:]]
     assert check(study, (TrialState.PRUNED,), (), -1)
     assert check(study, None, (), ids[-1]) == []
+
+
+def test_texts_that_are_sorted_in_different_ways_are_read_too(mariadb):
+    database = make_url(mariadb.url).database
+    mariadb.server.execute(f"ALTER DATABASE {database} COLLATE utf8mb4_unicode_ci")  # a connection has another
+    study = study_of(mariadb.url, 12)
+    study.ask().set_user_attr("note", "ä")
+    check(study, *ALL)
+    mariadb.server.execute(
+        f"ALTER TABLE {database}.trial_user_attributes CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci"
+    )
+    check(study, *ALL)
 
 
 def test_a_study_is_read_through_it_and_its_cache(study):
@@ -170,7 +183,8 @@ def test_who_reads_a_study_that_was_deleted_elsewhere_does_not_read_the_next(tmp
 
 def test_of_very_many_unfinished_trials_all_are_read(study, monkeypatch):
     ids = check(study, *ALL)
-    monkeypatch.setattr(reading, "MOST_AT_ONCE", 2)
+    for queries in ("BY_LIST", "BY_ARRAY"):
+        monkeypatch.setattr(reading, queries, replace(getattr(reading, queries), most=2))
     assert check(study, None, ids[:4], ids[5]) == [*ids[:4], *ids[6:]]
 
 
