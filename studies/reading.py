@@ -77,6 +77,8 @@ class Ids(TypeDecorator[Sequence[int]]):
         return lambda ids: f"{{{','.join(map(str, ids or ()))}}}"
 
 
+KINDS = PARAMS, COUNTS, VALUES, NOTES, INNERS, REPORTS = range(6)
+
 Among = Callable[[ColumnElement[int], str], ColumnElement[bool]]
 """The condition that a column is one of the ids that a query is given under a name."""
 
@@ -95,27 +97,27 @@ def _trials(among: Among) -> Select[Any]:
 
 
 def _rest(among: Among) -> CompoundSelect[Any]:
-    """All that belongs to trials, in rows of one shape: which table, the trial's id, an int, a key, a float, a text.
+    """All that belongs to trials, in rows of one shape: which of KINDS, the trial's id, an int, a key, a float, a text.
 
     The params are those of the trials "whole", and counted are those of "counted".
     """
 
-    def rows(table: int, of: Any, at: Any, key: Any, number: Any, text: Any, ids: str = "ids") -> Select[Any]:
+    def rows(kind: int, of: Any, at: Any, key: Any, number: Any, text: Any, ids: str = "ids") -> Select[Any]:
         # cast, since MySQL joins no texts of columns that are sorted in different ways
         texts = cast(key, String), cast(text, String)
-        which: Any = literal_column(str(table))
+        which: Any = literal_column(str(kind))
         return select(which, of.trial_id, at, texts[0], number, texts[1]).where(among(of.trial_id, ids))
 
     none: Any = literal_column("0")
     nothing: Any = literal_column("0.0")
     no_text: Any = literal_column("''")
     return union_all(  # the first has a column of each type: the others take these on
-        rows(0, PARAM, PARAM.param_id, PARAM.param_name, PARAM.param_value, PARAM.distribution_json, "whole"),
-        rows(1, PARAM, func.count(), no_text, nothing, no_text, "counted").group_by(PARAM.trial_id),
-        rows(2, VALUE, VALUE.objective, no_text, VALUE.value, VALUE.value_type),
-        rows(3, NOTE, none, NOTE.key, nothing, NOTE.value_json),
-        rows(4, INNER, none, INNER.key, nothing, INNER.value_json),
-        rows(5, REPORT, REPORT.step, no_text, REPORT.intermediate_value, REPORT.intermediate_value_type),
+        rows(PARAMS, PARAM, PARAM.param_id, PARAM.param_name, PARAM.param_value, PARAM.distribution_json, "whole"),
+        rows(COUNTS, PARAM, func.count(), no_text, nothing, no_text, "counted").group_by(PARAM.trial_id),
+        rows(VALUES, VALUE, VALUE.objective, no_text, VALUE.value, VALUE.value_type),
+        rows(NOTES, NOTE, none, NOTE.key, nothing, NOTE.value_json),
+        rows(INNERS, INNER, none, INNER.key, nothing, INNER.value_json),
+        rows(REPORTS, REPORT, REPORT.step, no_text, REPORT.intermediate_value, REPORT.intermediate_value_type),
     )
 
 
@@ -271,16 +273,16 @@ class _Rest:
     def read(self, connection: Connection, ids: Iterable[int], whole: Iterable[int], counted: Iterable[int]) -> None:
         """Of these trials, with the params of those in `whole`, and the number of those of the ones in `counted`."""
         asked = {"ids": [*ids], "whole": [*whole], "counted": [*counted]}
-        for table, trial_id, at, key, number, text in connection.execute(_queries(connection).rest, asked).all():
-            if table == 0:
+        for kind, trial_id, at, key, number, text in connection.execute(_queries(connection).rest, asked).all():
+            if kind == PARAMS:
                 self.params[trial_id].append((at, key, number, text))
-            elif table == 1:
+            elif kind == COUNTS:
                 self.counts[trial_id] = at
-            elif table == 2:
+            elif kind == VALUES:
                 self.values[trial_id][at] = value_of(number, VALUE_TYPES[text])
-            elif table == 3:
+            elif kind == NOTES:
                 self.notes[trial_id][key] = _json_of(text)
-            elif table == 4:
+            elif kind == INNERS:
                 self.inner[trial_id][key] = _json_of(text)
             else:
                 self.reports[trial_id][at] = report_of(number, REPORT_TYPES[text])
