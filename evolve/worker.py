@@ -80,8 +80,8 @@ def run_trials(
 def among_many() -> Iterator[None]:
     """Within it, a process of our own takes little for asking, as it may be one of many workers of its machine.
 
-    numpy's small sums are done on one core, not on all at once; and no garbage is looked for in what is loaded by now,
-    which took an eighth of a worker's time.
+    Whatever a sampler computes is computed on one core, not on all at once (ours sees to that itself: `studies.cores`);
+    and no garbage is looked for in what is loaded by now, which took an eighth of a worker's time.
     """
     gc.collect()
     gc.freeze()

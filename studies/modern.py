@@ -23,6 +23,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from search_spaces import Space, Value
+from studies.cores import one_core
 from studies.cube import Cube, Floats, cube_of, reflect
 from studies.expectation import expect
 from studies.genetics import TRIES, Child, Population, Scored, Tried, fresh, normalised
@@ -112,11 +113,12 @@ class Modern:
         if len(population.scored) < COMPLETE or len(population.scored) + len(population.hopeless) < YOUNG:
             return _blind(population, space, cube, rng)
         population = _by_number(population)
-        brood = breed(population, cube, POOL, rng)
-        told = population if self.censored else replace(population, hopeless=())
-        if rng.random() >= self.unseen and (model := model_of(told, cube)) is not None:
-            brood = brood.pick(np.flatnonzero(brood.sources != SOURCES.index("uniform")))
-            brood = select(brood, model, cube, rng)
+        with one_core:
+            brood = breed(population, cube, POOL, rng)
+            told = population if self.censored else replace(population, hopeless=())
+            if rng.random() >= self.unseen and (model := model_of(told, cube)) is not None:
+                brood = brood.pick(np.flatnonzero(brood.sources != SOURCES.index("uniform")))
+                brood = select(brood, model, cube, rng)
         return _first_new(brood, population, space, cube) or _blind(population, space, cube, rng)
 
 
