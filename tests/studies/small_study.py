@@ -107,7 +107,7 @@ def in_process(work: Callable[..., None], *args: Any) -> multiprocessing.process
 
 
 def exit_code(process: multiprocessing.process.BaseProcess) -> int | None:
-    process.join(240)
+    process.join(60)
     return process.exitcode
 
 
