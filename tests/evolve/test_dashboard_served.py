@@ -15,10 +15,11 @@ import pytest
 from browser import errors_in, open_browser, resize, take_picture
 from made_study import make_study
 from servers import PASSWORD
-from small_world import RUN, World, interrupt, wait_for
+from small_world import RUN, World, wait_for
 from test_passwords import command_lines
 
 from evolve.serving import IDLE_S
+from studies.trials import counts
 
 LACKING = "import sys; sys.modules['optuna_dashboard'] = None\n" + RUN
 CHINESE = "一个研究"
@@ -59,20 +60,21 @@ def test_it_tells_its_address_answers_and_ends_at_once_and_cleanly(world: World,
 
 
 def test_it_follows_a_study_that_runs_and_the_study_does_not_mind(world: World):
-    run = world.start("--epochs", "3", "--generations", "3000", "--race", "0", "--pruner", "none")
+    # nobody reads what it says: after some 500 trials it would stand still, and of short ones that is in 15 seconds
+    run = world.start("--epochs", "60", "--generations", "3000", "--race", "0", "--pruner", "none")
     wait_for((world.run_folder / "evolve.yaml").exists)
     _, url = started(world, "points")
     seen = set()
     wait_for(lambda: seen.add(len(read(api(url))["trials"])) or len(seen) > 4, 300)
-    interrupt(run)
+    run.send_signal(signal.SIGINT)  # between two trials it leaves without a word
     output, errors = run.communicate(timeout=240)
     assert (run.returncode, errors) == (130, ""), output
-    complete = [trial for trial in world.trials() if trial.state.name == "COMPLETE"]
+    done = [trial for trial in world.trials() if counts(trial)]  # of many hyps some diverge, and fail
     assert len(world.trials()) >= max(seen), "no trial may have begun since"
 
     def is_up_to_date() -> bool:
         told = read(api(url))
-        has_note = f"\n{len(complete)} of 3000 gen" in told["note"]["body"]
+        has_note = f"\n{len(done)} of 3000 gen" in told["note"]["body"]
         return has_note and len(told["trials"]) == len(world.trials())
 
     wait_for(is_up_to_date)
